@@ -1,0 +1,136 @@
+#pragma once
+
+// Reads file extents into memory, many at a time, at the speed of the device. A Pager owns its own
+// (direct) descriptors of a fixed list of files; memory belongs to the caller, but from Submit
+// until its completion is reaped a destination belongs to the pager, errors and destruction
+// included. Three implementations share one contract, byte for byte: io_uring, a pool of pread
+// threads, and the page cache ("mapped"). Engine-thread only. It knows nothing of experts, slots or
+// policies.
+//
+// Alignment. Direct I/O wants aligned offsets, lengths and addresses, and extents of downloaded
+// files have none. So a destination is an aligned block with slack: the pager reads the aligned
+// superset of the extent, and the payload starts `offset % alignment()` bytes into the block, which
+// must hold PaddedBytes(offset, bytes, alignment()). Bytes of the block outside the payload are
+// neighbouring bytes of the file, or untouched beyond its end.
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace stoker {
+
+class WeightStore;
+
+enum class IoBackend : uint8_t { kAuto, kUring, kPread, kMapped };
+
+std::string_view IoBackendName(IoBackend backend);  // "auto", "uring", "pread", "mapped"
+std::optional<IoBackend> IoBackendFromName(std::string_view name);
+
+struct PagerFile {
+  std::filesystem::path path;  // for messages, and to open when fd < 0
+  uint64_t bytes = 0;          // extents must end within it
+  // Borrowed during construction and reopened, so that a rename does not matter.
+  int fd = -1;
+  std::vector<std::filesystem::path> mirrors;  // copies on other drives, read alternately
+};
+
+// The files of an open store, each with its copy of the same name in every directory of
+// `mirror_dirs` that has one. Throws std::runtime_error when a copy's size differs.
+std::vector<PagerFile> PagerFiles(const WeightStore& store,
+                                  const std::vector<std::filesystem::path>& mirror_dirs = {});
+
+struct ReadRequest {
+  uint32_t file = 0;
+  uint64_t offset = 0;               // any
+  uint64_t bytes = 0;                // > 0, any
+  std::byte* destination = nullptr;  // aligned to alignment(); see above
+  uint64_t tag = 0;                  // returned with the completion
+};
+
+enum class ReadStatus : uint8_t {
+  kOk,
+  kError,   // `error` is the errno
+  kShrank,  // the file ends before the extent does
+  kCancelled,
+};
+
+struct ReadCompletion {
+  uint64_t tag = 0;
+  ReadStatus status = ReadStatus::kOk;
+  int error = 0;
+  uint32_t file = 0;
+  uint64_t offset = 0;  // first byte that could not be read; meaningful unless kOk
+};
+
+// "FILE: read at offset 8192 failed: Input/output error". Meaningful unless kOk.
+std::string ReadErrorMessage(const std::filesystem::path& file, const ReadCompletion& completion);
+
+// The same with the tensor that lies there: "FILE: tensor blk.0.ffn_up_exps.weight: read at ...".
+std::string ReadErrorMessage(const WeightStore& store, const ReadCompletion& completion);
+
+struct PagerOptions {
+  uint64_t piece_bytes = 2 * 1024 * 1024;  // one I/O; a multiple of 64 KiB, at most 1 GiB
+  uint32_t depth = 32;                     // pieces in flight per device (io_uring), 1 .. 1024
+  uint32_t threads = 4;                    // pread pool, 1 .. 64
+  uint32_t max_requests = 4096;            // submitted and not yet reaped
+};
+
+struct PagerStats {
+  uint64_t requests = 0;      // completed without error
+  uint64_t failed = 0;        // completed with one
+  uint64_t reads = 0;         // I/Os issued
+  uint64_t bytes_read = 0;    // as the device counts them: padding included, re-read bytes again
+  uint64_t short_reads = 0;   // answered with less than asked, and continued
+  uint64_t retries = 0;       // EAGAIN, EINTR, ENOMEM, EIO ... and tried again
+  uint64_t unregistered = 0;  // io_uring reads outside registered memory
+};
+
+// Bytes a destination block for this extent must hold.
+constexpr uint64_t PaddedBytes(uint64_t offset, uint64_t bytes, uint64_t alignment) {
+  return (offset % alignment + bytes + alignment - 1) / alignment * alignment;
+}
+
+class Pager {
+ public:
+  virtual ~Pager() = default;  // waits for every read in flight
+
+  virtual IoBackend backend() const = 0;
+  // Power of two, at least 4096: fits 512-byte and 4Kn drives alike.
+  virtual uint64_t alignment() const = 0;
+  // "io_uring, O_DIRECT, registered buffers"
+  virtual std::string Describe() const = 0;
+
+  // Announces memory that destinations will come from, already touched; may pin it for the device.
+  // Optional, at most once; the memory must outlive the pager. Failure costs nothing but speed.
+  virtual void RegisterMemory(std::span<std::byte> /*memory*/) {}
+
+  // Queues the reads, first come first served per device, and starts as many as the depth allows.
+  // Does not wait. Reads never fail here: everything is reported by Reap.
+  virtual void Submit(std::span<const ReadRequest> requests) = 0;
+  // Fills `out` with up to out.size() completions, in order of completion, and returns how many.
+  // wait: blocks until there is at least one, unless nothing is pending. Also keeps the devices
+  // busy, so call it now and then while reads are pending. Throws std::system_error only when the
+  // kernel interface itself fails.
+  virtual size_t Reap(std::span<ReadCompletion> out, bool wait) = 0;
+  // Submitted and not yet reaped.
+  virtual size_t pending() const = 0;
+  // Forgets reads that have not started; they and those in flight complete, the former as
+  // kCancelled. Does not wait.
+  virtual void CancelQueued() = 0;
+
+  virtual PagerStats stats() const = 0;
+};
+
+// kAuto: the fastest backend that passes a real read of every file (io_uring, then pread, then
+// mapped where direct I/O is refused); each step down logs one line naming the cause. Any other
+// value: that backend, or std::runtime_error / std::system_error saying why not.
+std::unique_ptr<Pager> MakePager(IoBackend backend, std::span<const PagerFile> files,
+                                 const PagerOptions& options = {});
+
+}  // namespace stoker

@@ -1,0 +1,344 @@
+#include "experts/simulator_replay.h"
+
+#include <algorithm>
+#include <queue>
+#include <utility>
+
+#include "numa/check.h"
+
+namespace stoker {
+namespace {
+
+// Adds what a request did to the totals, and to decode where it belongs.
+class Counting {
+ public:
+  Counting(const Trace& trace, const ReplayOptions& options) : trace_(trace), options_(options) {}
+
+  void Tokens(const TraceRequest& request) {
+    // Every layer carries the same tokens; the first that a pass shows stands for all.
+    if (request.token == last_token_ && request.layer > last_layer_) {
+      last_layer_ = request.layer;
+      return;
+    }
+    last_token_ = request.token;
+    last_layer_ = request.layer;
+    Each(request, [&](ReplayCounters& c) { c.tokens += request.n_tokens; });
+  }
+  void Access(const TraceRequest& request, bool hit) {
+    const uint64_t bytes = hit ? 0 : trace_.header.expert_bytes[request.layer];
+    Each(request, [&](ReplayCounters& c) {
+      ++c.accesses;
+      ++(hit ? c.hits : c.misses);
+      c.miss_bytes += bytes;
+    });
+  }
+  void Prefetch(const TraceRequest& request) {
+    Each(request, [&](ReplayCounters& c) {
+      ++c.prefetches;
+      c.prefetch_bytes += trace_.header.expert_bytes[request.layer];
+    });
+  }
+  const ReplayResult& result() const { return result_; }
+
+ private:
+  template <typename Apply>
+  void Each(const TraceRequest& request, Apply apply) {
+    if (request.token < options_.skip_tokens) return;
+    apply(result_.total);
+    if (request.phase == Phase::kDecode) apply(result_.decode);
+  }
+
+  const Trace& trace_;
+  const ReplayOptions& options_;
+  ReplayResult result_;
+  int64_t last_token_ = -1;
+  int32_t last_layer_ = -1;
+};
+
+// The bookkeeping half of a cache: who is resident and who is pinned.
+class ReplayCache {
+ public:
+  ReplayCache(CachePolicy& policy, const PolicyConfig& config)
+      : policy_(policy),
+        capacity_(config.capacity),
+        resident_(config.n_entries(), 0),
+        pinned_(config.n_entries(), 0),
+        requested_(config.n_entries(), 0),
+        protected_(config.n_entries(), 0) {}
+
+  // One demand request from its first access to its last; `count(hit)` hears of each.
+  template <typename Count>
+  void Demand(const TraceRequest& request, Count count) {
+    for (const EntryId entry : request_) SetRequested(entry, 0);
+    request_.clear();
+    if (request.layer == protected_layer_) ClearProtection();
+    hit_.clear();
+    for (const TraceAccess& access : request.accesses) {
+      SetRequested(access.entry, 1);
+      request_.push_back(access.entry);
+      hit_.push_back(resident_[access.entry]);
+      count(hit_.back() != 0);
+    }
+    told_.assign(hit_.size(), 0);
+    released_ = 0;
+    bool streaming = false;
+    for (size_t i = 0; i < request_.size(); ++i) {
+      Tell(request, i);
+      if (hit_[i] != 0) continue;
+      if (n_resident_ == capacity_) {
+        EntryId victim = policy_.Victim(request_[i], pinned_);
+        if (victim == kNoEntry && !streaming) {
+          streaming = true;
+          for (size_t later = i + 1; later < request_.size(); ++later) {
+            if (hit_[later] != 0) Tell(request, later);
+          }
+          ClearProtection();
+        }
+        while (victim == kNoEntry) {
+          ReleaseNext(i);
+          victim = policy_.Victim(request_[i], pinned_);
+        }
+        Evict(victim);
+      }
+      Insert(request_[i]);
+    }
+  }
+
+  // Returns whether it was read.
+  bool Prefetch(EntryId entry) {
+    if (resident_[entry] != 0) return false;
+    if (n_resident_ == capacity_) {
+      const EntryId victim = policy_.Victim(entry, pinned_);
+      if (victim == kNoEntry || !policy_.Admit(entry, victim)) return false;
+      Evict(victim);
+    }
+    Insert(entry);
+    return true;
+  }
+
+  void Protect(const TraceRequest& request) {
+    ClearProtection();
+    protected_layer_ = request.layer;
+    for (const TraceAccess& access : request.accesses) {
+      protected_[access.entry] = 1;
+      protection_.push_back(access.entry);
+      Refresh(access.entry);
+    }
+  }
+
+ private:
+  void Tell(const TraceRequest& request, size_t i) {
+    if (told_[i] != 0) return;
+    told_[i] = 1;
+    const TraceAccess& access = request.accesses[i];
+    policy_.OnAccess(
+        access.entry, hit_[i] != 0,
+        {request.layer, request.token, access.gate_weight, access.rank, request.phase});
+  }
+  // The cache hands out hits in request order, then misses before `i` in request order, and each
+  // handle that is dropped unpins one.
+  void ReleaseNext(size_t i) {
+    const size_t n_hits = static_cast<size_t>(std::count(hit_.begin(), hit_.end(), 1));
+    const uint8_t kind = released_ < n_hits ? 1 : 0;
+    size_t skip = kind != 0 ? released_ : released_ - n_hits;
+    ++released_;
+    for (size_t j = 0; j < request_.size(); ++j) {
+      if (hit_[j] != kind || skip-- > 0) continue;
+      STOKER_CHECK_MSG(kind != 0 || j < i, "a policy names no victim though one is unpinned");
+      SetRequested(request_[j], 0);
+      return;
+    }
+    STOKER_CHECK_MSG(false, "a policy names no victim though one is unpinned");
+  }
+  void Evict(EntryId victim) {
+    STOKER_CHECK_MSG(victim < resident_.size() && resident_[victim] != 0 && pinned_[victim] == 0,
+                     "a policy named a victim that is pinned or not resident");
+    policy_.OnErase(victim);
+    resident_[victim] = 0;
+    --n_resident_;
+  }
+  void Insert(EntryId entry) {
+    policy_.OnInsert(entry);
+    resident_[entry] = 1;
+    ++n_resident_;
+    STOKER_CHECK(n_resident_ <= capacity_);
+  }
+  void Refresh(EntryId entry) { pinned_[entry] = requested_[entry] | protected_[entry]; }
+  void SetRequested(EntryId entry, uint8_t value) {
+    requested_[entry] = value;
+    Refresh(entry);
+  }
+  void ClearProtection() {
+    for (const EntryId entry : protection_) {
+      protected_[entry] = 0;
+      Refresh(entry);
+    }
+    protection_.clear();
+    protected_layer_ = -1;
+  }
+
+  CachePolicy& policy_;
+  uint32_t capacity_;
+  uint32_t n_resident_ = 0;
+  std::vector<uint8_t> resident_;   // [n_entries]
+  std::vector<uint8_t> pinned_;     // [n_entries] requested or protected
+  std::vector<uint8_t> requested_;  // [n_entries]
+  std::vector<uint8_t> protected_;  // [n_entries]
+  std::vector<EntryId> request_;
+  std::vector<uint8_t> hit_;   // of request_, when it was announced
+  std::vector<uint8_t> told_;  // of request_: the policy knows of the access
+  size_t released_ = 0;        // of request_, by dropped handles
+  std::vector<EntryId> protection_;
+  int32_t protected_layer_ = -1;
+};
+
+// For every demanded access the index of the next access of the same entry; kNever past the last.
+constexpr uint64_t kNever = UINT64_MAX;
+
+std::vector<uint64_t> NextUses(const Trace& trace, uint32_t n_entries) {
+  std::vector<uint64_t> next;
+  std::vector<uint64_t> last(n_entries, kNever);
+  for (size_t r = 0; r < trace.size(); ++r) {
+    const TraceRequest request = trace[r];
+    if (request.kind != TraceKind::kDemand) continue;
+    for (const TraceAccess& access : request.accesses) {
+      if (last[access.entry] != kNever) next[last[access.entry]] = next.size();
+      last[access.entry] = next.size();
+      next.push_back(kNever);
+    }
+  }
+  return next;
+}
+
+}  // namespace
+
+ReplayResult Replay(const Trace& trace, CachePolicy& policy, const PolicyConfig& config,
+                    const ReplayOptions& options) {
+  ReplayCache cache(policy, config);
+  Counting counting(trace, options);
+  for (size_t r = 0; r < trace.size(); ++r) {
+    const TraceRequest request = trace[r];
+    if (request.kind == TraceKind::kDemand) {
+      counting.Tokens(request);
+      if (options.hints && !request.routes.empty()) {
+        policy.OnRouterHint(request.layer, request.routes.last(request.routes_per_token));
+      }
+      cache.Demand(request, [&](bool hit) { counting.Access(request, hit); });
+    } else if (options.speculation && request.kind == TraceKind::kProtect) {
+      cache.Protect(request);
+    } else if (options.speculation) {
+      for (const TraceAccess& access : request.accesses) {
+        if (cache.Prefetch(access.entry)) counting.Prefetch(request);
+      }
+    }
+  }
+  return counting.result();
+}
+
+ReplayResult ReplayBelady(const Trace& trace, uint32_t capacity, const ReplayOptions& options) {
+  const auto n_entries = static_cast<uint32_t>(trace.header.n_layers) * trace.header.n_experts;
+  const std::vector<uint64_t> next = NextUses(trace, n_entries);
+  Counting counting(trace, options);
+  std::vector<uint8_t> resident(n_entries, 0);
+  std::vector<uint64_t> due(n_entries, kNever);   // next use of a resident entry
+  std::vector<uint64_t> pinned_by(n_entries, 0);  // 1 + number of the last request that has it
+  std::priority_queue<std::pair<uint64_t, EntryId>> furthest;  // may hold outdated pairs
+  std::vector<std::pair<uint64_t, EntryId>> aside;
+  uint32_t n_resident = 0;
+  uint64_t position = 0;
+  for (size_t r = 0; r < trace.size(); ++r) {
+    const TraceRequest request = trace[r];
+    if (request.kind != TraceKind::kDemand) continue;
+    counting.Tokens(request);
+    for (const TraceAccess& access : request.accesses) pinned_by[access.entry] = r + 1;
+    for (const TraceAccess& access : request.accesses) {
+      const bool hit = resident[access.entry] != 0;
+      counting.Access(request, hit);
+      if (!hit && n_resident == capacity) {
+        while (!furthest.empty()) {
+          const auto [when, entry] = furthest.top();
+          furthest.pop();
+          if (resident[entry] == 0 || due[entry] != when) continue;
+          if (pinned_by[entry] == r + 1) {
+            aside.emplace_back(when, entry);
+            continue;
+          }
+          resident[entry] = 0;
+          --n_resident;
+          break;
+        }
+        if (n_resident == capacity) {  // All belong to this request: the furthest served gives way.
+          STOKER_CHECK(!aside.empty());
+          resident[aside.front().second] = 0;
+          --n_resident;
+          aside.erase(aside.begin());
+        }
+        for (const auto& pair : aside) furthest.push(pair);
+        aside.clear();
+      }
+      if (!hit) {
+        resident[access.entry] = 1;
+        ++n_resident;
+      }
+      due[access.entry] = next[position];
+      furthest.emplace(next[position], access.entry);
+      ++position;
+    }
+  }
+  return counting.result();
+}
+
+ReuseDistances ComputeReuseDistances(const Trace& trace) {
+  const auto n_entries = static_cast<uint32_t>(trace.header.n_layers) * trace.header.n_experts;
+  ReuseDistances result;
+  result.histogram.assign(n_entries, 0);
+  // A Fenwick tree over time marks the last use of each entry; the distance is the number of marks
+  // after an entry's own (Bennett, Kruskal, IBM Journal of R&D 19(4), 1975). Time is renumbered
+  // when the tree is full, so memory follows the number of entries, not the length of the trace.
+  const size_t size = std::max<size_t>(2 * n_entries, 1024);
+  std::vector<uint32_t> tree(size + 1, 0);
+  std::vector<size_t> last(n_entries, 0);  // 1-based time of the last use, 0 = never
+  const auto add = [&](size_t time, uint32_t delta) {
+    for (; time <= size; time += time & -time) tree[time] += delta;
+  };
+  const auto marks_up_to = [&](size_t time) {
+    uint32_t sum = 0;
+    for (; time > 0; time -= time & -time) sum += tree[time];
+    return sum;
+  };
+  size_t now = 0;
+  uint32_t n_marks = 0;
+  for (size_t r = 0; r < trace.size(); ++r) {
+    const TraceRequest request = trace[r];
+    if (request.kind != TraceKind::kDemand) continue;
+    for (const TraceAccess& access : request.accesses) {
+      if (now == size) {
+        std::vector<EntryId> order;
+        for (EntryId e = 0; e < n_entries; ++e) {
+          if (last[e] != 0) order.push_back(e);
+        }
+        std::sort(order.begin(), order.end(),
+                  [&](EntryId a, EntryId b) { return last[a] < last[b]; });
+        std::fill(tree.begin(), tree.end(), 0);
+        now = 0;
+        for (const EntryId e : order) {
+          last[e] = ++now;
+          add(now, 1);
+        }
+      }
+      size_t& mine = last[access.entry];
+      if (mine == 0) {
+        ++result.first_uses;
+        ++n_marks;
+      } else {
+        ++result.histogram[n_marks - marks_up_to(mine)];
+        add(mine, static_cast<uint32_t>(-1));
+      }
+      mine = ++now;
+      add(now, 1);
+    }
+  }
+  return result;
+}
+
+}  // namespace stoker

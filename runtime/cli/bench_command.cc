@@ -1,0 +1,321 @@
+#include "runtime/cli/bench_command.h"
+
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <chrono>
+#include <ctime>
+#include <fstream>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "experts/expert_cache.h"
+#include "numa/bandwidth.h"
+#include "numa/bytes.h"
+#include "numa/cpu_features.h"
+#include "numa/memory_limits.h"
+#include "numa/topology.h"
+#include "runtime/cli/bench_report.h"
+#include "runtime/cli/command_line.h"
+#include "runtime/cli/common_options.h"
+#include "runtime/cli/interrupt.h"
+#include "runtime/cli/model_summary.h"
+#include "runtime/cli/output.h"
+#include "runtime/cli/progress.h"
+#include "runtime/cli/sample_text.h"
+#include "runtime/model.h"
+#include "stoker_version.h"
+
+namespace stoker {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr size_t kMaxTextBytes = 256 * kMiB;
+
+struct BenchOptions {
+  ModelOptions model;
+  std::vector<int64_t> prompts = {512}, generations = {128}, depths = {0};
+  int repetitions = 5;
+  std::string format = "md", file;
+  bool random_tokens = false, no_warmup = false, verbose = false;
+};
+
+struct BenchTest {
+  int64_t n_prompt, n_gen, n_depth;
+};
+
+// In llama-bench's order: for every depth the prompts, then the generations.
+std::vector<BenchTest> TestsOf(const BenchOptions& options) {
+  std::vector<BenchTest> tests;
+  for (const int64_t depth : options.depths) {
+    for (const int64_t n : options.prompts) {
+      if (n > 0) tests.push_back({n, 0, depth});
+    }
+    for (const int64_t n : options.generations) {
+      if (n > 0) tests.push_back({0, n, depth});
+    }
+  }
+  if (tests.empty()) throw UsageError("nothing to measure: -p and -n are both 0");
+  return tests;
+}
+
+// `count` tokens to feed: the text over and over, or uniformly random ids.
+std::vector<TokenId> TokensToFeed(const BenchOptions& options, const Engine& engine,
+                                  int64_t count) {
+  std::vector<TokenId> tokens;
+  const Tokenizer* tokenizer = engine.tokenizer();
+  if (options.random_tokens || tokenizer == nullptr) {
+    std::mt19937_64 random(1);
+    std::uniform_int_distribution<TokenId> any(
+        0, static_cast<TokenId>(engine.config().vocab_size - 1));
+    while (static_cast<int64_t>(tokens.size()) < count) tokens.push_back(any(random));
+    return tokens;
+  }
+  const std::string text =
+      options.file.empty() ? std::string(SampleText()) : ReadTextFile(options.file, kMaxTextBytes);
+  const std::vector<TokenId> once = tokenizer->Encode(text, SpecialTokens::kPlain);
+  if (once.empty()) throw std::runtime_error("the prompt text is empty");
+  while (static_cast<int64_t>(tokens.size()) < count)
+    tokens.insert(tokens.end(), once.begin(), once.end());
+  return tokens;
+}
+
+int64_t MajorFaults() {
+  struct rusage usage = {};
+  ::getrusage(RUSAGE_SELF, &usage);
+  return usage.ru_majflt;
+}
+
+// Bytes this process has had read from block devices; nullopt where the kernel does not say.
+std::optional<uint64_t> DiskBytesRead() {
+  std::ifstream file("/proc/self/io");
+  std::string key;
+  uint64_t value = 0;
+  while (file >> key >> value) {
+    if (key == "read_bytes:") return value;
+  }
+  return std::nullopt;
+}
+
+class NullSink : public ForwardSink {
+ public:
+  void OnLogits(int64_t, int64_t, std::span<const float>) override {}
+};
+
+const char* ModeName(MemoryMode mode) {
+  switch (mode) {
+    case MemoryMode::kResident:
+      return "resident";
+    case MemoryMode::kMapped:
+      return "mapped";
+    case MemoryMode::kPaged:
+      return "paged";
+    case MemoryMode::kAuto:
+      break;
+  }
+  return "auto";
+}
+
+class Bench {
+ public:
+  Bench(const BenchOptions& options, Engine& engine, std::vector<TokenId> tokens, int64_t n_ctx)
+      : options_(options),
+        engine_(engine),
+        tokens_(std::move(tokens)),
+        state_(engine.config(), n_ctx),
+        probe_(
+            MakeProbeBuffer(engine.team(), ProbeBytes(Topology::Detect(), UsableMemoryBytes()))) {}
+
+  BenchRow Measure(const BenchTest& test) {
+    BenchRow row;
+    row.n_prompt = test.n_prompt;
+    row.n_gen = test.n_gen;
+    row.n_depth = test.n_depth;
+    row.test_time = fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr)));
+
+    // 1. The context, once; every repetition starts from its snapshot.
+    state_.Reset();
+    if (test.n_depth > 0) Feed(0, test.n_depth, LogitRows::kNone);
+    SequenceState::Snapshot start;
+    state_.Save(start);
+    if (!options_.no_warmup) {
+      RunOnce(test.n_prompt > 0 ? test : BenchTest{0, 1, test.n_depth});
+      state_.Restore(start);
+    }
+
+    // 2. The timed region: whole repetitions, between two measurements of the read ceiling.
+    const double ceiling_before = ReadCeiling();
+    engine_.model().ResetStats();
+    const int64_t faults = MajorFaults();
+    const std::optional<uint64_t> disk = DiskBytesRead();
+    const CacheStats cache = Cache();
+    double seconds = 0;
+    for (int i = 0; i < options_.repetitions; ++i) {
+      const Clock::time_point begin = Clock::now();
+      RunOnce(test);
+      const Clock::duration took = Clock::now() - begin;
+      seconds += std::chrono::duration<double>(took).count();
+      row.samples_ns.push_back(static_cast<uint64_t>(std::chrono::nanoseconds(took).count()));
+      state_.Restore(start);
+    }
+    const double n_tokens = static_cast<double>(row.tokens()) * options_.repetitions;
+    row.major_faults_per_token = static_cast<double>(MajorFaults() - faults) / n_tokens;
+    if (const std::optional<uint64_t> now = DiskBytesRead(); now && disk) {
+      row.disk_bytes_per_token = static_cast<double>(*now - *disk) / n_tokens;
+    }
+    row.read_ceiling_bytes_per_s = (ceiling_before + ReadCeiling()) / 2;
+
+    const CacheStats cache_after = Cache();
+    if (const uint64_t uses = cache_after.hits + cache_after.misses - cache.hits - cache.misses;
+        uses > 0) {
+      row.hit_rate = static_cast<double>(cache_after.hits - cache.hits) / static_cast<double>(uses);
+    }
+
+    // 3. What the figures mean beside the ceiling.
+    const ForwardStats& stats = engine_.model().stats();
+    row.stall_fraction = stats.expert_wait_seconds / seconds;
+    const TokenBytes bytes = engine_.model().BytesPerToken(test.n_depth + test.n_gen / 2);
+    row.weight_bytes_per_token = bytes.weights();
+    row.attention_bytes_per_token = bytes.attention;
+    row.expert_bytes_per_token = bytes.experts;
+    row.head_bytes_per_token = bytes.head;
+    row.state_bytes_per_token = bytes.state;
+    if (test.n_gen > 0) {
+      row.roof_fraction = Mean(row.samples_ts()) * static_cast<double>(bytes.weights()) /
+                          row.read_ceiling_bytes_per_s;
+    }
+    if (options_.verbose) PrintStages(row, stats, seconds);
+    return row;
+  }
+
+ private:
+  void Feed(int64_t first, int64_t count, LogitRows logits) {
+    const TokenRun run{
+        &state_, std::span(tokens_).subspan(static_cast<size_t>(first), static_cast<size_t>(count)),
+        logits};
+    NullSink sink;
+    if (!engine_.model().Forward({&run, 1}, sink, options_.model.chunk_tokens, &InterruptFlag())) {
+      throw InterruptedError();
+    }
+    ThrowIfInterrupted();
+  }
+
+  // Decode steps feed given tokens and compute logits; they do not sample, as in llama-bench.
+  void RunOnce(const BenchTest& test) {
+    if (test.n_prompt > 0) Feed(test.n_depth, test.n_prompt, LogitRows::kLast);
+    for (int64_t i = 0; i < test.n_gen; ++i) Feed(test.n_depth + i, 1, LogitRows::kLast);
+  }
+
+  CacheStats Cache() const {
+    return engine_.cache() != nullptr ? engine_.cache()->stats() : CacheStats{};
+  }
+
+  double ReadCeiling() {
+    return MeasureReadBandwidth(engine_.team(), probe_.span()).bytes_per_second;
+  }
+
+  static void PrintStages(const BenchRow& row, const ForwardStats& stats, double seconds) {
+    const auto percent = [seconds](double part) { return 100 * part / seconds; };
+    PrintNote(fmt::format(
+        "{}: attention {:.1f} %, router {:.1f} %, experts {:.1f} % (waiting {:.1f} %), head {:.1f} "
+        "%, other {:.1f} %; "
+        "per token: attention {}, experts {}, head {}, state {}; read ceiling {:.1f} GB/s",
+        row.test(), percent(stats.attention_seconds), percent(stats.router_seconds),
+        percent(stats.experts_seconds), percent(stats.expert_wait_seconds),
+        percent(stats.head_seconds), percent(stats.other_seconds),
+        FormatBytes(row.attention_bytes_per_token), FormatBytes(row.expert_bytes_per_token),
+        FormatBytes(row.head_bytes_per_token), FormatBytes(row.state_bytes_per_token),
+        row.read_ceiling_bytes_per_s / 1e9));
+  }
+
+  const BenchOptions& options_;
+  Engine& engine_;
+  std::vector<TokenId> tokens_;
+  SequenceState state_;
+  NodeBuffer probe_;
+};
+
+BenchSetup SetupOf(const BenchOptions& options, Engine& engine) {
+  const ModelSummary summary = Summarise(engine.store());
+  BenchSetup setup;
+  setup.build_commit = STOKER_VERSION_STRING;
+  setup.cpu_info = CpuFeatures::Detect().model_name;
+  setup.model_filename = options.model.path;
+  setup.model_type = ModelTypeLabel(engine.store());
+  setup.model_size = summary.total_bytes;
+  setup.model_n_params = summary.n_parameters;
+  setup.n_ubatch = options.model.chunk_tokens;
+  setup.n_threads = engine.team().size();
+  setup.mode = ModeName(engine.mode());
+  setup.isa = IsaLevelName(ActiveIsaLevel());
+  setup.precision = options.model.exact ? "exact" : "fast";
+  setup.prompt = options.random_tokens || engine.tokenizer() == nullptr ? "random" : "text";
+  setup.mode_line = engine.ModeLine();
+  return setup;
+}
+
+int RunBench(const BenchOptions& options) {
+  const std::vector<BenchTest> tests = TestsOf(options);
+  int64_t n_ctx = 1;
+  for (const BenchTest& test : tests)
+    n_ctx = std::max(n_ctx, test.n_depth + test.n_prompt + test.n_gen);
+  EngineOptions engine_options = ToEngineOptions(options.model);
+  engine_options.n_ctx = n_ctx;
+  engine_options.need_tokenizer = false;
+  const std::unique_ptr<Engine> engine = OpenEngine(std::move(engine_options));
+
+  Bench bench(options, *engine, TokensToFeed(options, *engine, n_ctx), n_ctx);
+  std::vector<BenchRow> rows;
+  ProgressLine progress("test");
+  for (size_t i = 0; i < tests.size(); ++i) {
+    progress.UpdateCount(static_cast<int64_t>(i), static_cast<int64_t>(tests.size()), "done");
+    rows.push_back(bench.Measure(tests[i]));
+  }
+  progress.Finish();
+  TextOutput output;
+  output.Write(FormatBench(SetupOf(options, *engine), rows, options.format));
+  return kExitDone;
+}
+
+}  // namespace
+
+std::function<int()> DeclareBench(CLI::App& app) {
+  auto options = std::make_shared<BenchOptions>();
+  AddModelOptions(app, &options->model);
+  app.remove_option(app.get_option("--ctx-size"));  // The tests say what they need.
+  const auto add_counts = [&](const char* names, std::vector<int64_t>* values, const char* help) {
+    app.add_option(names, *values, help)
+        ->delimiter(',')
+        ->allow_extra_args(false)
+        ->check(CLI::Range(int64_t{0}, int64_t{1} << 31))
+        ->capture_default_str()
+        ->type_name("N,...");
+  };
+  add_counts("-p,--n-prompt", &options->prompts, "prompt lengths; 0: no prompt test");
+  add_counts("-n,--n-gen", &options->generations, "numbers of decode steps; 0: no decode test");
+  add_counts("-d,--n-depth", &options->depths, "tokens already in the context");
+  app.add_option("-r,--repetitions", options->repetitions, "repetitions of each test")
+      ->check(CLI::Range(1, 10000))
+      ->capture_default_str()
+      ->type_name("N");
+  app.add_option("-o,--output", options->format, "md, csv, json or jsonl, on stdout")
+      ->check(CLI::IsMember({"md", "csv", "json", "jsonl"}))
+      ->capture_default_str()
+      ->type_name("FORMAT");
+  CLI::Option* file =
+      app.add_option("-f,--file", options->file, "text to feed instead of the built-in passage");
+  file->type_name("FILE");
+  app.add_flag("--random-tokens", options->random_tokens,
+               "feed random tokens as llama-bench does; they spread over the experts unlike text")
+      ->excludes(file);
+  app.add_flag("--no-warmup", options->no_warmup, "time the first run too");
+  app.add_flag("-v,--verbose", options->verbose, "time per stage and bytes per token on stderr");
+  return [options] { return RunBench(*options); };
+}
+
+}  // namespace stoker

@@ -1,0 +1,13 @@
+#pragma once
+
+// `stoker bench`: prefill and decode speed in llama-bench's terms, beside the machine's read
+// ceiling measured in the same process. Declared here for main.cc's table.
+
+#include <CLI/CLI.hpp>
+#include <functional>
+
+namespace stoker {
+
+std::function<int()> DeclareBench(CLI::App& app);
+
+}  // namespace stoker

@@ -1,0 +1,163 @@
+#include "runtime/cli/bench_report.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <numeric>
+
+#include "numa/bytes.h"
+#include "runtime/cli/model_summary.h"
+
+namespace stoker {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Json Optional(const std::optional<double>& value) { return value ? Json(*value) : Json(nullptr); }
+
+// Keys of llama-bench that describe things Stoker has not (GPUs, buffer overrides) are left out;
+// readers of its files take the keys they know.
+Json RowJson(const BenchSetup& setup, const BenchRow& row) {
+  const std::vector<double> ts = row.samples_ts();
+  const std::vector<double> ns(row.samples_ns.begin(), row.samples_ns.end());
+  return {{"build_commit", setup.build_commit},
+          {"build_number", 0},
+          {"cpu_info", setup.cpu_info},
+          {"gpu_info", ""},
+          {"backends", "CPU"},
+          {"model_filename", setup.model_filename},
+          {"model_type", setup.model_type},
+          {"model_size", setup.model_size},
+          {"model_n_params", setup.model_n_params},
+          {"n_batch", setup.n_ubatch},
+          {"n_ubatch", setup.n_ubatch},
+          {"n_threads", setup.n_threads},
+          {"type_k", "f32"},
+          {"type_v", "f32"},
+          {"n_prompt", row.n_prompt},
+          {"n_gen", row.n_gen},
+          {"n_depth", row.n_depth},
+          {"test_time", row.test_time},
+          {"avg_ns", static_cast<uint64_t>(Mean(ns))},
+          {"stddev_ns", static_cast<uint64_t>(StandardDeviation(ns))},
+          {"avg_ts", Mean(ts)},
+          {"stddev_ts", StandardDeviation(ts)},
+          {"samples_ns", row.samples_ns},
+          {"samples_ts", ts},
+          {"mode", setup.mode},
+          {"isa", setup.isa},
+          {"precision", setup.precision},
+          {"prompt", setup.prompt},
+          {"mode_line", setup.mode_line},
+          {"read_ceiling_bytes_per_s", row.read_ceiling_bytes_per_s},
+          {"weight_bytes_per_token", row.weight_bytes_per_token},
+          {"attention_bytes_per_token", row.attention_bytes_per_token},
+          {"expert_bytes_per_token", row.expert_bytes_per_token},
+          {"head_bytes_per_token", row.head_bytes_per_token},
+          {"state_bytes_per_token", row.state_bytes_per_token},
+          {"roof_fraction", Optional(row.roof_fraction)},
+          {"disk_bytes_per_token", Optional(row.disk_bytes_per_token)},
+          {"disk_ceiling_bytes_per_s", Optional(row.disk_ceiling_bytes_per_s)},
+          {"hit_rate", Optional(row.hit_rate)},
+          {"stall_fraction", Optional(row.stall_fraction)},
+          {"major_faults_per_token", row.major_faults_per_token}};
+}
+
+std::string CsvField(const Json& value) {
+  std::string text = value.is_string() ? value.get<std::string>()
+                     : value.is_null() ? ""
+                                       : value.dump();
+  std::string quoted = "\"";
+  for (const char c : text) {
+    quoted.push_back(c);
+    if (c == '"') quoted.push_back('"');
+  }
+  return quoted + "\"";
+}
+
+std::string Csv(const BenchSetup& setup, const std::vector<BenchRow>& rows) {
+  std::string out;
+  for (const BenchRow& row : rows) {
+    const Json json = RowJson(setup, row);
+    std::string header, line;
+    for (const auto& [key, value] : json.items()) {
+      if (key.starts_with("samples_")) continue;
+      header += (header.empty() ? "" : ",") + key;
+      line += (line.empty() ? "" : ",") + CsvField(value);
+    }
+    if (out.empty()) out = header + "\n";
+    out += line + "\n";
+  }
+  return out;
+}
+
+std::string Markdown(const BenchSetup& setup, const std::vector<BenchRow>& rows) {
+  constexpr const char* kLine =
+      "| {:<30} | {:>10} | {:>10} | {:<10} | {:>7} | {:>15} | {:>20} | {:>9} |\n";
+  std::string out =
+      fmt::format(kLine, "model", "size", "params", "mode", "threads", "test", "t/s", "of roof");
+  out += fmt::format(
+      "| {:-<30} | {:->9}: | {:->9}: | {:-<10} | {:->6}: | {:->14}: | {:->19}: | {:->8}: |\n", "",
+      "", "", "", "", "", "", "");
+  for (const BenchRow& row : rows) {
+    const std::vector<double> ts = row.samples_ts();
+    out += fmt::format(kLine, setup.model_type, FormatBytes(setup.model_size),
+                       FormatCount(setup.model_n_params), setup.mode, setup.n_threads, row.test(),
+                       fmt::format("{:.2f} ± {:.2f}", Mean(ts), StandardDeviation(ts)),
+                       row.roof_fraction ? fmt::format("{:.1f} %", 100 * *row.roof_fraction) : "");
+  }
+  if (!rows.empty()) {
+    out += fmt::format(
+        "\nread ceiling {:.1f} GB/s, {:.3g} GB of weights per token, isa {}\nbuild: {}\n",
+        rows.back().read_ceiling_bytes_per_s / 1e9,
+        static_cast<double>(rows.back().weight_bytes_per_token) / 1e9, setup.isa,
+        setup.build_commit);
+  }
+  return out;
+}
+
+}  // namespace
+
+std::vector<double> BenchRow::samples_ts() const {
+  std::vector<double> ts;
+  for (const uint64_t ns : samples_ns)
+    ts.push_back(1e9 * static_cast<double>(tokens()) / static_cast<double>(ns));
+  return ts;
+}
+
+std::string BenchRow::test() const {
+  std::string name = n_prompt > 0 ? fmt::format("pp{}", n_prompt) : fmt::format("tg{}", n_gen);
+  if (n_depth > 0) name += fmt::format(" @ d{}", n_depth);
+  return name;
+}
+
+double Mean(const std::vector<double>& values) {
+  if (values.empty()) return 0.0;
+  return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
+}
+
+double StandardDeviation(const std::vector<double>& values) {
+  if (values.size() < 2) return 0.0;
+  const double mean = Mean(values);
+  double squares = 0;
+  for (const double value : values) squares += (value - mean) * (value - mean);
+  return std::sqrt(squares / static_cast<double>(values.size() - 1));
+}
+
+std::string FormatBench(const BenchSetup& setup, const std::vector<BenchRow>& rows,
+                        const std::string& format) {
+  if (format == "csv") return Csv(setup, rows);
+  if (format == "md") return Markdown(setup, rows);
+  Json list = Json::array();
+  std::string lines;
+  for (const BenchRow& row : rows) {
+    list.push_back(RowJson(setup, row));
+    lines += list.back().dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+  }
+  return format == "jsonl" ? lines
+                           : list.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+}  // namespace stoker

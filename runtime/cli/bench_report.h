@@ -1,0 +1,54 @@
+#pragma once
+
+// The rows of `stoker bench` and their formats. JSON and CSV use llama-bench's keys in
+// llama-bench's order, followed by our own; the Markdown table has its columns and test names.
+// Pure; thread-safe.
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace stoker {
+
+// What is the same for all rows of one invocation.
+struct BenchSetup {
+  std::string build_commit, cpu_info, model_filename, model_type;
+  uint64_t model_size = 0;  // bytes of weights
+  uint64_t model_n_params = 0;
+  int64_t n_ubatch = 0;
+  int n_threads = 0;
+  std::string mode;       // resident, mapped, paged
+  std::string isa;        // kernel level
+  std::string precision;  // fast, exact
+  std::string prompt;     // text, random
+  std::string mode_line;
+};
+
+struct BenchRow {
+  int64_t n_prompt = 0, n_gen = 0, n_depth = 0;
+  std::string test_time;                // UTC, ISO 8601
+  std::vector<uint64_t> samples_ns;     // one per repetition
+  double read_ceiling_bytes_per_s = 0;  // mean of before and after
+  uint64_t weight_bytes_per_token = 0;  // a decode step, by class below
+  uint64_t attention_bytes_per_token = 0, expert_bytes_per_token = 0, head_bytes_per_token = 0;
+  uint64_t state_bytes_per_token = 0;
+  // Absent where they mean nothing: roof_fraction for prompts, the disk's in resident mode.
+  std::optional<double> roof_fraction, disk_bytes_per_token, disk_ceiling_bytes_per_s, hit_rate,
+      stall_fraction;
+  double major_faults_per_token = 0;
+
+  int64_t tokens() const { return n_prompt + n_gen; }
+  std::vector<double> samples_ts() const;  // tokens per second
+  std::string test() const;                // "pp512", "tg128 @ d4096"
+};
+
+// Mean and sample standard deviation, as llama-bench reports them; 0 deviation for one value.
+double Mean(const std::vector<double>& values);
+double StandardDeviation(const std::vector<double>& values);
+
+// format: "md", "csv", "json" or "jsonl".
+std::string FormatBench(const BenchSetup& setup, const std::vector<BenchRow>& rows,
+                        const std::string& format);
+
+}  // namespace stoker

@@ -1,0 +1,160 @@
+#include "runtime/cli/command_line.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <new>
+#include <utility>
+
+#include "runtime/cli/interrupt.h"
+#include "runtime/cli/nearest_name.h"
+#include "stoker_version.h"
+
+namespace stoker {
+namespace {
+
+// llama.cpp's short flags of several letters, which CLI11 would take for bundled single ones.
+constexpr std::array<std::pair<std::string_view, std::string_view>, 3> kLongShortFlags = {{
+    {"-ub", "--ubatch-size"},
+    {"-sys", "--system-prompt"},
+    {"-rt", "--random-tokens"},
+}};
+
+std::vector<std::string> OptionNames(const CLI::App& app) {
+  std::vector<std::string> names;
+  for (const CLI::Option* option : app.get_options()) {
+    for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
+    for (const std::string& name : option->get_snames()) names.push_back("-" + name);
+  }
+  return names;
+}
+
+std::string DidYouMean(const std::string& nearest) {
+  return nearest.empty() ? "" : fmt::format("; did you mean {}?", nearest);
+}
+
+bool LooksLikeOption(const std::string& argument) {
+  return argument.size() > 1 && argument[0] == '-' && argument[1] != '.' &&
+         (argument[1] < '0' || argument[1] > '9');
+}
+
+// Spells multi-letter short flags in full and refuses options the command does not have, before
+// CLI11 sees them: its own message neither names the nearest one nor comes first when a
+// required argument is missing too.
+std::vector<std::string> NormalisedArguments(const CLI::App& app,
+                                             std::vector<std::string> arguments) {
+  for (size_t i = 0; i < arguments.size(); ++i) {
+    std::string& argument = arguments[i];
+    if (argument == "--") break;
+    if (!LooksLikeOption(argument)) continue;
+    for (const auto& [flag, name] : kLongShortFlags) {
+      if (argument == flag && app.get_option_no_throw(std::string(name)) != nullptr) {
+        argument = name;
+      }
+    }
+    const std::string name = argument.substr(0, argument.find('='));
+    const CLI::Option* option = app.get_option_no_throw(name);
+    if (option == nullptr || (name[1] != '-' && name.size() > 2)) {
+      throw UsageError(fmt::format("unknown option {}{}", name,
+                                   DidYouMean(NearestName(name, OptionNames(app)))));
+    }
+    // The option's value is not looked at, whatever it begins with: -p "--- hello".
+    if (name == argument && option->get_items_expected_min() > 0) ++i;
+  }
+  return arguments;
+}
+
+std::string Overview(std::span<const Command> commands) {
+  std::string text = "stoker " STOKER_VERSION_STRING
+                     " - runs MiniMax-M1 on the CPU, from the files you downloaded\n\n"
+                     "usage: stoker COMMAND [options]\n\n";
+  for (const Command& command : commands) {
+    text += fmt::format("  {:<12}{}\n", command.name, command.summary);
+  }
+  text += "\n`stoker COMMAND --help` explains the options of a command.\n";
+  return text;
+}
+
+int Usage(const std::string& message) {
+  PrintError(message);
+  return kExitUsage;
+}
+
+const Command* FindCommand(std::span<const Command> commands, std::string_view name) {
+  const auto found = std::find_if(commands.begin(), commands.end(),
+                                  [&](const Command& command) { return command.name == name; });
+  return found == commands.end() ? nullptr : &*found;
+}
+
+int RunCommand(const Command& command, std::vector<std::string> arguments) {
+  CLI::App app(std::string(command.summary), fmt::format("stoker {}", command.name));
+  app.get_formatter()->column_width(34);
+  const std::function<int()> run = command.declare(app);
+  try {
+    arguments = NormalisedArguments(app, std::move(arguments));
+    std::reverse(arguments.begin(), arguments.end());  // CLI11 takes them from the back.
+    app.parse(arguments);
+  } catch (const CLI::CallForHelp&) {
+    std::fputs(app.help().c_str(), stdout);
+    return kExitDone;
+  } catch (const CLI::ParseError& error) {
+    return Usage(fmt::format("{}: {}", command.name, error.what()));
+  } catch (const UsageError& error) {
+    return Usage(fmt::format("{}: {}", command.name, error.what()));
+  }
+  try {
+    return run();
+  } catch (const UsageError& error) {
+    return Usage(fmt::format("{}: {}", command.name, error.what()));
+  } catch (const InterruptedError&) {
+    return kExitInterrupted;
+  } catch (const std::bad_alloc&) {
+    PrintError("out of memory; lower -c, or --memory, or close other programs");
+  } catch (const std::exception& error) {
+    PrintError(error.what());
+  }
+  return kExitError;
+}
+
+}  // namespace
+
+void PrintError(std::string_view message) {
+  std::string line = "stoker: ";
+  for (const char c : message) line.push_back(c == '\n' || c == '\r' ? ' ' : c);
+  while (line.back() == ' ') line.pop_back();
+  line.push_back('\n');
+  std::fputs(line.c_str(), stderr);
+}
+
+int RunCommandLine(std::span<const Command> commands, std::vector<std::string> arguments) {
+  if (arguments.empty()) {
+    std::fputs(Overview(commands).c_str(), stderr);
+    return kExitUsage;
+  }
+  std::string name = arguments.front();
+  arguments.erase(arguments.begin());
+  if (name == "help" && !arguments.empty()) {  // `stoker help run` is `stoker run --help`.
+    name = arguments.front();
+    arguments = {"--help"};
+  }
+  if (name == "--help" || name == "-h" || name == "help") {
+    std::fputs(Overview(commands).c_str(), stdout);
+    return kExitDone;
+  }
+  if (name == "--version" || name == "version") {
+    std::puts("stoker " STOKER_VERSION_STRING);
+    return kExitDone;
+  }
+  if (const Command* command = FindCommand(commands, name)) {
+    return RunCommand(*command, std::move(arguments));
+  }
+  std::vector<std::string> names = {"--help", "--version"};
+  for (const Command& command : commands) names.emplace_back(command.name);
+  const std::string nearest = NearestName(name, names);
+  return Usage(fmt::format("unknown command {}{}{}", name, DidYouMean(nearest),
+                           nearest.empty() ? "; see stoker --help" : ""));
+}
+
+}  // namespace stoker

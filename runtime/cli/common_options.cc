@@ -1,0 +1,135 @@
+#include "runtime/cli/common_options.h"
+
+#include <fmt/format.h>
+
+#include <limits>
+#include <random>
+#include <utility>
+
+#include "numa/bytes.h"
+#include "runtime/cli/command_line.h"
+#include "runtime/cli/interrupt.h"
+#include "runtime/cli/model_summary.h"
+#include "runtime/cli/output.h"
+#include "runtime/cli/progress.h"
+
+namespace stoker {
+
+void AddModelPath(CLI::App& app, std::string* path) {
+  app.add_option("-m,--model,MODEL", *path, "a .gguf file (any part of a split set) or a directory")
+      ->type_name("");
+}
+
+void RequireModelPath(const std::string& path) {
+  if (path.empty()) throw UsageError("MODEL is missing: name a .gguf file or a directory");
+}
+
+void AddModelOptions(CLI::App& app, ModelOptions* options) {
+  AddModelPath(app, &options->path);
+  app.add_option("-t,--threads", options->n_threads, "compute threads; 0: physical cores allowed")
+      ->check(CLI::Range(0, 4096))
+      ->type_name("N");
+  app.add_option("-c,--ctx-size", options->n_ctx, "positions the context holds")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 31))
+      ->capture_default_str()
+      ->type_name("N");
+  app.add_option("--ubatch-size", options->chunk_tokens,
+                 "(-ub) prompt tokens computed at once; changes speed, not results")
+      ->check(CLI::Range(int64_t{1}, int64_t{65536}))
+      ->capture_default_str()
+      ->type_name("N");
+  app.add_option("--memory", options->memory,
+                 "the whole memory budget, such as 96GiB; default: what is free")
+      ->type_name("SIZE");
+  app.add_option("--mode", options->mode, "where weights live: auto, resident, mapped or paged")
+      ->check(CLI::IsMember({"auto", "resident", "mapped", "paged"}))
+      ->type_name("MODE");
+  app.add_option("--io", options->io, "how weights are read: auto, uring, pread or mapped")
+      ->check(CLI::IsMember({"auto", "uring", "pread", "mapped"}))
+      ->type_name("HOW");
+  app.add_option("--policy", options->policy, "which expert leaves the cache, as NAME[:key=value]")
+      ->type_name("NAME");
+  app.add_flag("--exact", options->exact,
+               "full-precision activations instead of integer ones: slower, for comparisons");
+  app.add_flag("--no-pin", options->no_pin, "let the operating system move threads between cores");
+}
+
+void AddSamplingOptions(CLI::App& app, SamplingOptions* options) {
+  SamplerOptions& sampler = options->sampler;
+  app.add_option("--temp,--temperature", sampler.temperature,
+                 "temperature; 0: always the likeliest token")
+      ->check(CLI::Range(0.0f, 100.0f))
+      ->capture_default_str()
+      ->type_name("T");
+  app.add_option("--top-k", sampler.top_k, "sample from the k likeliest tokens; 0: all")
+      ->check(CLI::Range(0, std::numeric_limits<int32_t>::max()))
+      ->capture_default_str()
+      ->type_name("K");
+  app.add_option("--top-p", sampler.top_p,
+                 "sample from the likeliest tokens of this total probability")
+      ->check(CLI::Range(1e-6f, 1.0f))
+      ->capture_default_str()
+      ->type_name("P");
+  app.add_option("--min-p", sampler.min_p,
+                 "leave out tokens this much less likely than the likeliest; 0: off")
+      ->check(CLI::Range(0.0f, 1.0f))
+      ->capture_default_str()
+      ->type_name("P");
+  app.add_option("-s,--seed", options->seed, "seed of the sampler; -1: a new one each run")
+      ->check(CLI::Range(int64_t{-1}, std::numeric_limits<int64_t>::max()))
+      ->type_name("N");
+}
+
+SamplerOptions ResolveSampling(const SamplingOptions& options) {
+  SamplerOptions sampler = options.sampler;
+  sampler.seed = options.seed >= 0 ? static_cast<uint64_t>(options.seed) : std::random_device()();
+  return sampler;
+}
+
+EngineOptions ToEngineOptions(const ModelOptions& options) {
+  RequireModelPath(options.path);
+  EngineOptions engine;
+  engine.model_path = options.path;
+  engine.n_threads = options.n_threads;
+  engine.pin_threads = !options.no_pin;
+  engine.n_ctx = options.n_ctx;
+  engine.chunk_tokens = options.chunk_tokens;
+  if (!options.memory.empty()) {
+    engine.memory_bytes = ParseBytes(options.memory);
+    if (!engine.memory_bytes) {
+      throw UsageError(
+          fmt::format("--memory: {} is not a size; write 96GiB or 512M", options.memory));
+    }
+  }
+  if (options.mode == "resident") engine.mode = MemoryMode::kResident;
+  if (options.mode == "mapped") engine.mode = MemoryMode::kMapped;
+  if (options.mode == "paged") engine.mode = MemoryMode::kPaged;
+  if (options.io == "uring") engine.io = IoBackend::kUring;
+  if (options.io == "pread") engine.io = IoBackend::kPread;
+  if (options.io == "mapped") engine.io = IoBackend::kMapped;
+  engine.policy = options.policy;
+  engine.precision = options.exact ? Precision::kExact : Precision::kFast;
+  return engine;
+}
+
+std::unique_ptr<Engine> OpenEngine(EngineOptions options) {
+  ProgressLine progress("loading");
+  options.on_load = [&progress](uint64_t done, uint64_t total) {
+    progress.UpdateBytes(done, total);
+  };
+  const ExitOnInterrupt exit_on_interrupt;
+  std::unique_ptr<Engine> engine = Engine::Open(std::move(options));
+  const double seconds = progress.seconds();
+  progress.Finish();
+  PrintNote(Banner(engine->store(), seconds));
+  PrintNote(engine->ModeLine());
+  return engine;
+}
+
+const Tokenizer& RequireTokenizer(const Engine& engine) {
+  if (const Tokenizer* tokenizer = engine.tokenizer()) return *tokenizer;
+  throw std::runtime_error(fmt::format("{} has no tokenizer; `stoker logits` runs it on token ids",
+                                       engine.options().model_path.string()));
+}
+
+}  // namespace stoker

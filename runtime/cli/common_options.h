@@ -1,0 +1,59 @@
+#pragma once
+
+// The options that every command which loads a model has, spelled the same everywhere, and the
+// opening of an Engine from them with banner, progress and `mode:` line. Plain values; main thread
+// only.
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "runtime/engine.h"
+#include "runtime/text/sampler.h"
+#include "runtime/text/tokenizer.h"
+
+namespace stoker {
+
+struct ModelOptions {
+  std::string path;
+  int n_threads = 0;
+  int64_t n_ctx = 8192;
+  int64_t chunk_tokens = 512;
+  std::string memory;  // a size; empty: what is free
+  std::string mode = "auto";
+  std::string io = "auto";
+  std::string policy = "auto";
+  bool exact = false;
+  bool no_pin = false;
+};
+
+// MODEL (also -m), -t, -c, -ub, --memory, --mode, --io, --policy, --exact, --no-pin.
+void AddModelOptions(CLI::App& app, ModelOptions* options);
+// Only MODEL (also -m), for commands that read the file and run nothing.
+void AddModelPath(CLI::App& app, std::string* path);
+// Throws UsageError when no model was named.
+void RequireModelPath(const std::string& path);
+
+struct SamplingOptions {
+  SamplerOptions sampler;
+  int64_t seed = -1;  // -1: a new one each run
+};
+
+// --temp, --top-k, --top-p, --min-p, -s/--seed, in llama.cpp's names.
+void AddSamplingOptions(CLI::App& app, SamplingOptions* options);
+// The sampler's options with the seed decided.
+SamplerOptions ResolveSampling(const SamplingOptions& options);
+
+// EngineOptions as these options say; throws UsageError for a bad size.
+EngineOptions ToEngineOptions(const ModelOptions& options);
+
+// Opens the engine. On stderr: a progress line while loading (terminals), then the banner and the
+// mode line.
+std::unique_ptr<Engine> OpenEngine(EngineOptions options);
+
+// The engine's tokenizer; throws std::runtime_error naming the model when it has none.
+const Tokenizer& RequireTokenizer(const Engine& engine);
+
+}  // namespace stoker

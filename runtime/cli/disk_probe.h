@@ -1,0 +1,25 @@
+#pragma once
+
+// How fast a file can be read past the page cache, in pieces of expert size at random places: the
+// disk ceiling of `probe --disk`. Uses the very pagers the expert cache uses. Not thread-safe.
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+
+#include "experts/pager.h"
+
+namespace stoker {
+
+struct DiskRate {
+  double bytes_per_second = 0;
+  uint64_t bytes = 0;
+  double seconds = 0;
+  std::string method;  // Pager::Describe
+};
+
+// Reads 16 MiB extents for about `seconds`. `path` is a file of at least 64 MiB, or a directory
+// whose largest file is taken. Throws std::runtime_error for anything else and for failed reads.
+DiskRate MeasureDiskRate(const std::filesystem::path& path, IoBackend backend, double seconds);
+
+}  // namespace stoker

@@ -1,0 +1,83 @@
+#include "runtime/cli/divergence_base.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <stdexcept>
+
+#include "numa/bytes.h"
+
+namespace stoker {
+namespace {
+
+constexpr char kMagic[8] = {'S', 'T', 'K', 'R', 'K', 'L', 'D', '1'};
+constexpr size_t kHeaderBytes = 24;
+constexpr float kRange = 20.0f;
+constexpr uint32_t kMaxVocab = 1u << 24, kMaxContext = 1u << 24, kMaxChunks = 1u << 20;
+
+size_t RowBytes(const DivergenceBaseHeader& header) { return 8 + size_t{2} * header.n_vocab; }
+
+}  // namespace
+
+DivergenceBaseWriter::DivergenceBaseWriter(const std::string& path,
+                                           const DivergenceBaseHeader& header,
+                                           std::span<const int32_t> tokens)
+    : file_(path), row_(RowBytes(header)) {
+  char head[kHeaderBytes];
+  std::memcpy(head, kMagic, 8);
+  StoreLe(head + 8, header.n_vocab);
+  StoreLe(head + 12, header.n_ctx);
+  StoreLe(head + 16, header.n_chunks);
+  StoreLe(head + 20, header.first);
+  file_.Write(std::string_view(head, sizeof(head)));
+  file_.Write(std::as_bytes(tokens));
+}
+
+void DivergenceBaseWriter::Add(std::span<const float> log_probs) {
+  const float max = *std::max_element(log_probs.begin(), log_probs.end());
+  const float step = kRange / 65535.0f;
+  StoreLe(row_.data(), max);
+  StoreLe(row_.data() + 4, step);
+  for (size_t i = 0; i < log_probs.size(); ++i) {
+    const float code = std::min(std::round((max - log_probs[i]) / step), 65535.0f);
+    StoreLe(row_.data() + 8 + 2 * i, static_cast<uint16_t>(code));
+  }
+  file_.Write(row_);
+}
+
+DivergenceBaseReader::DivergenceBaseReader(const std::string& path)
+    : path_(path), file_(path, std::ios::binary) {
+  char head[kHeaderBytes];
+  if (!file_.read(head, sizeof(head)) || std::memcmp(head, kMagic, 8) != 0) {
+    throw std::runtime_error(path + ": not a file written by perplexity --save-base");
+  }
+  header_ = {LoadLe<uint32_t>(head + 8), LoadLe<uint32_t>(head + 12), LoadLe<uint32_t>(head + 16),
+             LoadLe<uint32_t>(head + 20)};
+  const uint64_t rows = header_.n_ctx > header_.first + uint64_t{1}
+                            ? uint64_t{header_.n_chunks} * (header_.n_ctx - 1 - header_.first)
+                            : 0;
+  const uint64_t n_tokens = uint64_t{header_.n_chunks} * header_.n_ctx;
+  if (rows == 0 || header_.n_vocab == 0 || header_.n_vocab > kMaxVocab ||
+      header_.n_ctx > kMaxContext || header_.n_chunks > kMaxChunks ||
+      std::filesystem::file_size(path) != kHeaderBytes + 4 * n_tokens + rows * RowBytes(header_)) {
+    throw std::runtime_error(path + ": header and size of the file do not fit together");
+  }
+  tokens_.resize(n_tokens);
+  file_.read(reinterpret_cast<char*>(tokens_.data()), static_cast<std::streamsize>(4 * n_tokens));
+  if (!file_) throw std::runtime_error(path + ": cannot read the tokens");
+  row_.resize(RowBytes(header_));
+}
+
+void DivergenceBaseReader::Next(std::vector<float>* log_probs) {
+  if (!file_.read(row_.data(), static_cast<std::streamsize>(row_.size()))) {
+    throw std::runtime_error(path_ + ": cannot read the next position");
+  }
+  const auto max = LoadLe<float>(row_.data()), step = LoadLe<float>(row_.data() + 4);
+  log_probs->resize(header_.n_vocab);
+  for (size_t i = 0; i < log_probs->size(); ++i) {
+    (*log_probs)[i] = max - step * static_cast<float>(LoadLe<uint16_t>(row_.data() + 8 + 2 * i));
+  }
+}
+
+}  // namespace stoker

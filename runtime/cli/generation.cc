@@ -1,0 +1,91 @@
+#include "runtime/cli/generation.h"
+
+#include <fmt/format.h>
+
+#include <atomic>
+
+#include "runtime/cli/interrupt.h"
+#include "runtime/cli/progress.h"
+#include "runtime/text/stream_decoder.h"
+
+namespace stoker {
+namespace {
+
+const char* StopName(StopReason reason) {
+  switch (reason) {
+    case StopReason::kEndToken:
+      return "end of text";
+    case StopReason::kLength:
+      return "length (-n)";
+    case StopReason::kContextFull:
+      return "context full (-c)";
+    case StopReason::kInterrupted:
+      return "interrupted";
+  }
+  return "";
+}
+
+// "2.29 GB", "6.14 MB": powers of ten, as memory bandwidth is quoted.
+std::string DecimalBytes(uint64_t bytes) {
+  const double value = static_cast<double>(bytes);
+  return value >= 1e8 ? fmt::format("{:.2f} GB", value / 1e9)
+                      : fmt::format("{:.3g} MB", value / 1e6);
+}
+
+double PerSecond(int64_t count, double seconds) {
+  return seconds > 0 ? static_cast<double>(count) / seconds : 0.0;
+}
+
+}  // namespace
+
+Answer StreamAnswer(Engine& engine, Session& session, Sampler& sampler,
+                    std::span<const TokenId> prompt, int64_t max_tokens, const TextSink& sink) {
+  if (static_cast<int64_t>(prompt.size()) >= session.n_ctx()) {
+    throw std::runtime_error(
+        fmt::format("the prompt has {} tokens and the context holds {}; raise -c", prompt.size(),
+                    session.n_ctx()));
+  }
+  const Tokenizer& tokenizer = *engine.tokenizer();
+  StreamDecoder decoder(tokenizer);
+  Answer answer;
+  std::atomic<bool> stop = false;  // a reader that went away; Ctrl-C sets the interrupt flag
+  const auto emit = [&](std::string_view text) {
+    answer.text += text;
+    if (!text.empty() && !sink(text)) InterruptFlag() = stop = true;
+  };
+
+  ProgressLine progress("prompt");
+  GenerateOptions options;
+  options.max_tokens = max_tokens;
+  options.chunk_tokens = engine.options().chunk_tokens;
+  options.end_tokens = tokenizer.end_tokens();
+  options.stop = &InterruptFlag();
+  options.on_prefill = [&](int64_t done, int64_t total) {
+    progress.UpdateCount(done, total, "tokens");
+    if (done == total) progress.Finish();
+  };
+  options.on_token = [&](TokenId id) {
+    progress.Finish();
+    answer.ids.push_back(id);
+    emit(decoder.Push(id));
+  };
+  answer.stats = session.Generate(prompt, sampler, options);
+  progress.Finish();
+  if (!stop) emit(decoder.Flush());
+  if (stop) ClearInterrupt();  // Set by us, not by the user.
+  return answer;
+}
+
+std::string StatisticsLine(const GenerateStats& stats, const TokenBytes& bytes) {
+  const int64_t prefilled = stats.prompt_tokens - stats.reused_tokens;
+  const double decode_rate = PerSecond(stats.decode_steps, stats.decode_seconds);
+  return fmt::format(
+      "stats: prompt {} tokens ({} reused), prefill {:.1f} tok/s; generated {}, decode {:.2f} "
+      "tok/s; "
+      "{} of weights per token, {:.1f} GB/s; stopped: {}",
+      stats.prompt_tokens, stats.reused_tokens, PerSecond(prefilled, stats.prefill_seconds),
+      stats.generated_tokens, decode_rate, DecimalBytes(bytes.weights()),
+      static_cast<double>(bytes.weights()) * decode_rate / 1e9, StopName(stats.stop_reason));
+}
+
+}  // namespace stoker

@@ -1,0 +1,149 @@
+#include "runtime/cli/line_editor.h"
+
+#include <histedit.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <clocale>
+#include <cstdio>
+#include <cstdlib>
+#include <cwchar>
+#include <filesystem>
+#include <system_error>
+#include <utility>
+
+#include "runtime/cli/interrupt.h"
+
+namespace stoker {
+namespace {
+
+constexpr int kHistoryEntries = 1000;
+
+// libedit's own reader tries again after a signal; this one gives up, so that Ctrl-C drops the
+// line.
+int ReadCharacter(EditLine* editor, wchar_t* out) {
+  static_cast<void>(editor);
+  std::mbstate_t state = {};
+  while (true) {
+    char byte = 0;
+    const ssize_t got = ::read(STDIN_FILENO, &byte, 1);
+    if (got == 0) return 0;
+    if (got < 0) {
+      if (errno == EINTR && !InterruptFlag()) continue;  // A resized window, a stopped job.
+      return -1;
+    }
+    const size_t length = std::mbrtowc(out, &byte, 1, &state);
+    if (length == static_cast<size_t>(-2)) continue;  // More bytes of this character to come.
+    if (length == static_cast<size_t>(-1)) {
+      state = {};
+      *out = L'\uFFFD';
+    }
+    return 1;
+  }
+}
+
+void UseUtf8() {
+  // Editing needs to know characters; the C locale has bytes only.
+  if (std::setlocale(LC_CTYPE, "") == nullptr || MB_CUR_MAX == 1) {
+    std::setlocale(LC_CTYPE, "C.UTF-8");
+  }
+}
+
+}  // namespace
+
+struct LineEditor::Terminal {
+  EditLine* editor = nullptr;
+  History* history = nullptr;
+  std::string history_file;
+  std::string prompt;
+
+  static char* Prompt(EditLine* editor) {
+    Terminal* self = nullptr;
+    ::el_get(editor, EL_CLIENTDATA, &self);
+    return self->prompt.data();
+  }
+
+  explicit Terminal(std::string file) : history_file(std::move(file)) {
+    UseUtf8();
+    HistEvent event;
+    history = ::history_init();
+    ::history(history, &event, H_SETSIZE, kHistoryEntries);
+    ::history(history, &event, H_SETUNIQUE, 1);
+    if (!history_file.empty()) ::history(history, &event, H_LOAD, history_file.c_str());
+
+    editor = ::el_init("stoker", stdin, stdout, stderr);
+    ::el_set(editor, EL_CLIENTDATA, this);
+    ::el_set(editor, EL_PROMPT, Prompt);
+    ::el_set(editor, EL_EDITOR, "emacs");
+    ::el_set(editor, EL_HIST, ::history, history);
+    ::el_set(editor, EL_GETCFN, ReadCharacter);
+    ::el_set(editor, EL_BIND, "^R", "em-inc-search-prev", nullptr);
+    ::el_source(editor, nullptr);  // ~/.editrc
+  }
+
+  ~Terminal() {
+    ::el_end(editor);
+    ::history_end(history);
+  }
+};
+
+LineEditor::LineEditor(std::string history_file) {
+  if (::isatty(STDIN_FILENO) == 1 && ::isatty(STDOUT_FILENO) == 1) {
+    terminal_ = std::make_unique<Terminal>(std::move(history_file));
+  }
+}
+
+LineEditor::~LineEditor() = default;
+
+bool LineEditor::is_terminal() const { return terminal_ != nullptr; }
+
+LineEditor::Result LineEditor::Read(const std::string& prompt, std::string* line) {
+  line->clear();
+  if (terminal_ == nullptr) {
+    int c;
+    while ((c = std::getc(stdin)) != EOF && c != '\n') line->push_back(static_cast<char>(c));
+    if (InterruptFlag()) return Result::kInterrupted;
+    return c == EOF && line->empty() ? Result::kEnd : Result::kLine;
+  }
+  terminal_->prompt = prompt;
+  int length = 0;
+  const char* text = ::el_gets(terminal_->editor, &length);
+  if (InterruptFlag()) {
+    ::el_reset(terminal_->editor);
+    std::fputs("^C\n", stdout);
+    std::fflush(stdout);
+    return Result::kInterrupted;
+  }
+  if (text == nullptr || length <= 0) return Result::kEnd;
+  line->assign(text, static_cast<size_t>(length));
+  if (line->ends_with('\n')) line->pop_back();
+  return Result::kLine;
+}
+
+void LineEditor::Remember(const std::string& entry) {
+  if (terminal_ == nullptr || entry.empty()) return;
+  HistEvent event;
+  ::history(terminal_->history, &event, H_ENTER, entry.c_str());
+  if (!terminal_->history_file.empty()) {
+    ::history(terminal_->history, &event, H_SAVE, terminal_->history_file.c_str());
+  }
+}
+
+std::string ChatHistoryFile() {
+  std::filesystem::path directory;
+  const char* state = std::getenv("XDG_STATE_HOME");
+  const char* home = std::getenv("HOME");
+  if (state != nullptr && *state == '/') {
+    directory = state;
+  } else if (home != nullptr && *home == '/') {
+    directory = std::filesystem::path(home) / ".local" / "state";
+  } else {
+    return "";
+  }
+  directory /= "stoker";
+  std::error_code ignored;
+  std::filesystem::create_directories(directory, ignored);
+  return (directory / "chat_history").string();
+}
+
+}  // namespace stoker

@@ -1,0 +1,13 @@
+#pragma once
+
+// `stoker logits`: raw logits, and on request what every layer made, into a safetensors file, for
+// comparing engines. Declared here for main.cc's table.
+
+#include <CLI/CLI.hpp>
+#include <functional>
+
+namespace stoker {
+
+std::function<int()> DeclareLogits(CLI::App& app);
+
+}  // namespace stoker

@@ -1,0 +1,103 @@
+#include "runtime/cli/output.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <system_error>
+
+#include "mmap/atomic_file.h"
+#include "numa/bytes.h"
+#include "numa/unique_fd.h"
+#include "runtime/cli/interrupt.h"
+
+namespace stoker {
+namespace {
+
+[[noreturn]] void ThrowErrno(const std::string& what) {
+  throw std::system_error(errno, std::generic_category(), what);
+}
+
+// Returns false on EPIPE.
+bool WriteAll(int fd, std::string_view text, const std::string& what) {
+  while (!text.empty()) {
+    const ssize_t written = ::write(fd, text.data(), text.size());
+    if (written < 0) {
+      if (errno == EINTR) continue;
+      if (errno == EPIPE) return false;
+      ThrowErrno("cannot write " + what);
+    }
+    text.remove_prefix(static_cast<size_t>(written));
+  }
+  return true;
+}
+
+}  // namespace
+
+void TextOutput::Write(std::string_view text) {
+  if (closed_ || text.empty()) return;
+  last_ = text.back();
+  closed_ = !WriteAll(STDOUT_FILENO, text, "to stdout");
+}
+
+void ReserveStandardDescriptors() {
+  for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; ++fd) {
+    // Read-only for all three: open takes the lowest free number, which is fd.
+    if (::fcntl(fd, F_GETFD) < 0 && errno == EBADF) {
+      [[maybe_unused]] const int opened = ::open("/dev/null", O_RDONLY);
+    }
+  }
+}
+
+bool StdoutIsTerminal() { return ::isatty(STDOUT_FILENO) == 1; }
+bool StderrIsTerminal() { return ::isatty(STDERR_FILENO) == 1; }
+
+void PrintNote(std::string_view line) {
+  std::fwrite(line.data(), 1, line.size(), stderr);
+  std::fputc('\n', stderr);
+  std::fflush(stderr);
+}
+
+void WriteFileAtomically(const std::string& path, std::string_view content) {
+  struct stat status = {};
+  if (::stat(path.c_str(), &status) == 0 && !S_ISREG(status.st_mode)) {
+    // A device or a pipe such as /dev/stdout must not be replaced by a file.
+    const UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
+    if (!fd.valid() || !WriteAll(fd.get(), content, path)) ThrowErrno("cannot write " + path);
+    return;
+  }
+  AtomicFile file(path);
+  file.Write(content);
+  file.Commit();
+}
+
+std::string ReadTextFile(const std::string& path, size_t max_bytes) {
+  const bool is_stdin = path == "-";
+  UniqueFd opened;
+  if (!is_stdin) {
+    opened = UniqueFd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!opened.valid()) ThrowErrno("cannot open " + path);
+  }
+  const int fd = is_stdin ? STDIN_FILENO : opened.get();
+  std::string text;
+  char buffer[1 << 16];
+  while (true) {
+    const ssize_t got = ::read(fd, buffer, sizeof(buffer));
+    if (got == 0) return text;
+    if (got < 0) {
+      if (errno != EINTR) ThrowErrno("cannot read " + (is_stdin ? "stdin" : path));
+      ThrowIfInterrupted();
+      continue;
+    }
+    if (text.size() + static_cast<size_t>(got) > max_bytes) {
+      throw std::runtime_error(fmt::format("{} is longer than {}, the most this command takes",
+                                           is_stdin ? "stdin" : path, FormatBytes(max_bytes)));
+    }
+    text.append(buffer, static_cast<size_t>(got));
+  }
+}
+
+}  // namespace stoker

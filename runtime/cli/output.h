@@ -1,0 +1,45 @@
+#pragma once
+
+// Writing to stdout and stderr the way a command-line program should: whole, unbuffered, honest
+// about failure. Main thread only.
+
+#include <atomic>
+#include <string>
+#include <string_view>
+
+namespace stoker {
+
+// The stream of generated text on stdout. A reader that went away (EPIPE) is not an error:
+// writing stops and closed() says so.
+class TextOutput {
+ public:
+  // Writes everything. Throws std::system_error for any failure but EPIPE.
+  void Write(std::string_view text);
+
+  bool closed() const { return closed_; }
+  bool ends_with_newline() const { return last_ == '\n'; }
+
+ private:
+  bool closed_ = false;
+  char last_ = '\n';
+};
+
+// Opens /dev/null for those of descriptors 0..2 that are closed, so that no file opened later takes
+// their number. Writing to such a stdout still fails, as it should.
+void ReserveStandardDescriptors();
+
+bool StdoutIsTerminal();
+bool StderrIsTerminal();
+
+// One line on stderr.
+void PrintNote(std::string_view line);
+
+// Makes `path` hold `content`: the old file or the new one, never half of it; a device or pipe is
+// written to. Throws std::system_error naming the path.
+void WriteFileAtomically(const std::string& path, std::string_view content);
+
+// The whole file, or all of stdin for "-". Throws std::runtime_error when it cannot be read or
+// exceeds max_bytes, InterruptedError on Ctrl-C while waiting for stdin.
+std::string ReadTextFile(const std::string& path, size_t max_bytes);
+
+}  // namespace stoker

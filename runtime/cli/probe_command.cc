@@ -1,0 +1,142 @@
+#include "runtime/cli/probe_command.h"
+
+#include <fmt/format.h>
+
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+
+#include "numa/bytes.h"
+#include "numa/probe.h"
+#include "runtime/cli/command_line.h"
+#include "runtime/cli/disk_probe.h"
+#include "runtime/cli/interrupt.h"
+#include "runtime/cli/output.h"
+
+namespace stoker {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+// Long enough to leave a drive's cache and burst behind.
+constexpr double kDiskSeconds = 3.0;
+
+struct ProbeOptions {
+  std::string disk, io = "auto";
+  bool json = false, quick = false;
+};
+
+template <typename T>
+Json OrNull(const std::optional<T>& value) {
+  return value ? Json(*value) : Json(nullptr);
+}
+
+Json TopologyJson(const Topology& topology) {
+  Json nodes = Json::array();
+  for (const Topology::Node& node : topology.nodes) {
+    nodes.push_back({{"os_index", node.os_index},
+                     {"memory_bytes", node.memory_bytes},
+                     {"memory_allowed", node.memory_allowed},
+                     {"n_cores", node.cores.size()}});
+  }
+  Json domains = Json::array();
+  for (const Topology::L3Domain& domain : topology.l3_domains) {
+    domains.push_back({{"node", domain.node},
+                       {"cache_bytes", domain.cache_bytes},
+                       {"n_cores", domain.cores.size()}});
+  }
+  return {{"n_packages", topology.n_packages},
+          {"n_cores", topology.cores.size()},
+          {"n_allowed_cores", topology.n_allowed_cores()},
+          {"n_cpus", topology.n_cpus()},
+          {"n_allowed_cpus", topology.n_allowed_cpus()},
+          {"nodes", std::move(nodes)},
+          {"l3_domains", std::move(domains)},
+          {"distances", topology.distances}};
+}
+
+Json ReportJson(const MachineReport& report, const std::optional<DiskRate>& disk) {
+  const CpuFeatures& cpu = report.cpu;
+  Json findings = Json::array();
+  for (const Finding& finding : FindProblems(report)) {
+    findings.push_back(
+        {{"severity", finding.severity == Finding::Severity::kWarning ? "warning" : "note"},
+         {"problem", finding.problem},
+         {"remedy", finding.remedy}});
+  }
+  Json disk_json = nullptr;
+  if (disk) {
+    disk_json = {{"bytes_per_second", disk->bytes_per_second},
+                 {"bytes", disk->bytes},
+                 {"seconds", disk->seconds},
+                 {"method", disk->method}};
+  }
+  return {{"cpu",
+           {{"model_name", cpu.model_name},
+            {"kernel_level", IsaLevelName(cpu.best_level())},
+            {"avx2", cpu.avx2},
+            {"avx_vnni", cpu.avx_vnni},
+            {"avx512", cpu.avx512},
+            {"avx512_vnni", cpu.avx512_vnni},
+            {"avx512_bf16", cpu.avx512_bf16},
+            {"amx_int8", cpu.amx_int8},
+            {"amx_bf16", cpu.amx_bf16}}},
+          {"topology", TopologyJson(report.topology)},
+          {"kernel_release", report.kernel_release},
+          {"usable_cpus", report.usable_cpus},
+          {"default_threads", report.default_threads},
+          {"memory",
+           {{"total_bytes", report.limits.total_bytes},
+            {"available_bytes", report.limits.available_bytes},
+            {"usable_bytes", report.limits.UsableMemoryBytes()},
+            {"cgroup_limit_bytes", OrNull(report.limits.cgroup_limit_bytes)},
+            {"swap_total_bytes", report.limits.swap_total_bytes},
+            {"memlock_limit_bytes", OrNull(report.memlock_limit_bytes)},
+            {"transparent_huge_pages", report.thp_mode}}},
+          {"read_bandwidth_bytes_per_s", report.read_bandwidth},
+          {"total_read_bandwidth_bytes_per_s", report.total_read_bandwidth},
+          {"disk", std::move(disk_json)},
+          {"findings", std::move(findings)}};
+}
+
+int Probe(const ProbeOptions& options) {
+  MachineReport report = MachineReport::Read();
+  if (!options.quick) MeasureNodeBandwidth(report);
+  ThrowIfInterrupted();
+  std::optional<DiskRate> disk;
+  if (!options.disk.empty()) {
+    disk = MeasureDiskRate(options.disk, *IoBackendFromName(options.io), kDiskSeconds);
+    ThrowIfInterrupted();
+  }
+  TextOutput output;
+  if (options.json) {
+    output.Write(ReportJson(report, disk).dump(2, ' ', false, Json::error_handler_t::replace) +
+                 "\n");
+    return kExitDone;
+  }
+  output.Write(FormatReport(report));
+  if (disk) {
+    output.Write(fmt::format("disk: {:.2f} GB/s, {} read at random in {:.1f} s ({})\n",
+                             disk->bytes_per_second / 1e9, FormatBytes(disk->bytes), disk->seconds,
+                             disk->method));
+  }
+  return kExitDone;
+}
+
+}  // namespace
+
+std::function<int()> DeclareProbe(CLI::App& app) {
+  auto options = std::make_shared<ProbeOptions>();
+  app.add_option("--disk", options->disk,
+                 "also measure direct reads of this file, or of the largest in a directory")
+      ->type_name("PATH");
+  app.add_option("--io", options->io, "how to read it: auto, uring, pread or mapped")
+      ->check(CLI::IsMember({"auto", "uring", "pread", "mapped"}))
+      ->type_name("HOW");
+  app.add_flag("--quick", options->quick, "leave out the bandwidth measurement");
+  app.add_flag("--json", options->json, "the report as JSON");
+  return [options] { return Probe(*options); };
+}
+
+}  // namespace stoker

@@ -1,0 +1,13 @@
+#pragma once
+
+// `stoker probe`: what the machine offers and what holds it back. Declared here for main.cc's
+// table.
+
+#include <CLI/CLI.hpp>
+#include <functional>
+
+namespace stoker {
+
+std::function<int()> DeclareProbe(CLI::App& app);
+
+}  // namespace stoker

@@ -1,0 +1,297 @@
+#include "runtime/engine.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+#include "experts/cache_policy.h"
+#include "experts/resident_loader.h"
+#include "numa/bytes.h"
+#include "numa/check.h"
+#include "numa/cpu_features.h"
+#include "numa/memory_limits.h"
+#include "runtime/matmul/fast_backend.h"
+#include "runtime/matmul/reference_backend.h"
+
+namespace stoker {
+namespace {
+
+// Memory that is ours but in no row of the table: binary, stacks, small allocations.
+constexpr uint64_t kSlackBytes = 128 * kMiB;
+
+std::string Layer(int64_t layer, std::string_view part) {
+  return "blk." + std::to_string(layer) + "." + std::string(part) + ".weight";
+}
+
+template <typename ViewOf>
+ModelWeights CollectWeights(const ModelConfig& config, const ViewOf& view) {
+  ModelWeights weights;
+  weights.embedding = view("token_embd.weight");
+  weights.output_norm = view("output_norm.weight");
+  weights.output = config.tied_embeddings ? weights.embedding : view("output.weight");
+  for (int64_t l = 0; l < config.n_layers; ++l) {
+    LayerWeights layer;
+    layer.attn_norm = view(Layer(l, "attn_norm"));
+    layer.ffn_norm = view(Layer(l, "ffn_norm"));
+    layer.out = view(Layer(l, "attn_output"));
+    layer.router = view(Layer(l, "ffn_gate_inp"));
+    if (config.attention[l] == AttentionKind::kLightning) {
+      layer.qkv = view(Layer(l, "attn_qkv"));
+      layer.gate = view(Layer(l, "attn_gate"));
+      layer.lightning_norm = view(Layer(l, "attn_norm_2"));
+    } else {
+      layer.q = view(Layer(l, "attn_q"));
+      layer.k = view(Layer(l, "attn_k"));
+      layer.v = view(Layer(l, "attn_v"));
+    }
+    weights.layers.push_back(layer);
+  }
+  return weights;
+}
+
+void RefuseUnsupported(const WeightStore& store) {
+  const ModelConfig& config = store.config();
+  if (config.shared_hidden_size > 0) {
+    throw std::runtime_error(store.files().front().path.string() + ": a shared expert of width " +
+                             std::to_string(config.shared_hidden_size) +
+                             " is not supported; released M1 weights have none");
+  }
+  for (const StoredTensor& tensor : store.tensors()) {
+    if (!Info(tensor.type).computable) {
+      throw std::runtime_error(store.files()[tensor.extent.file].path.string() + ": " +
+                               tensor.file_name + ": no kernel for type " +
+                               std::string(Info(tensor.type).name) +
+                               "; use a file with Q2_K .. Q8_0, IQ4 or BF16 weights");
+    }
+  }
+}
+
+// The forms that gate and up matrices read, over every type in the store and every number of rows.
+uint32_t ExpertInputForms(const WeightStore& store, const MatmulBackend& matmul, int64_t max_rows) {
+  uint32_t forms = 0;
+  for (int32_t l = 0; l < store.config().n_layers; ++l) {
+    for (int32_t e = 0; e < store.config().n_experts; ++e) {
+      for (const ExpertPart part : {ExpertPart::kGate, ExpertPart::kUp}) {
+        const DType type = store.Expert({l, e}, part).type;
+        for (int64_t m = 1; m <= max_rows; m *= 2) forms |= matmul.FormsFor(type, m);
+        forms |= matmul.FormsFor(type, max_rows);
+      }
+    }
+  }
+  return forms;
+}
+
+uint64_t ExpertBytesPerToken(const WeightStore& store) {
+  uint64_t bytes = 0;
+  for (int32_t l = 0; l < store.config().n_layers; ++l) {
+    for (const ExpertPart part : {ExpertPart::kGate, ExpertPart::kUp, ExpertPart::kDown}) {
+      bytes += store.Expert({l, 0}, part).extent.bytes *
+               static_cast<uint64_t>(store.config().n_experts_per_token);
+    }
+  }
+  return bytes;
+}
+
+// How the memory will be used: the mode, and in paged mode the cache's size.
+struct MemoryPlan {
+  MemoryMode mode = MemoryMode::kResident;
+  std::vector<BudgetRow> rows;
+  CachePlan cache;
+};
+
+// Decides the mode from what may be used. `pager` is null in mapped mode. Throws std::runtime_error
+// with the numbers when the budget cannot be met.
+MemoryPlan PlanMemory(const EngineOptions& options, const WeightStore& store, const Pager* pager,
+                      int n_workers) {
+  const ModelConfig& config = store.config();
+  MemoryPlan plan;
+  plan.rows = {
+      {"sequence state, " + std::to_string(options.n_ctx) + " positions",
+       SequenceState::BytesFor(config, options.n_ctx) + SequenceState::BytesFor(config, 0)},
+      {"workspace", Model::WorkspaceBytes(config, options.chunk_tokens, n_workers)},
+      {"program", kSlackBytes}};
+  uint64_t fixed = 0;
+  for (const BudgetRow& row : plan.rows) fixed += row.bytes;
+
+  const uint64_t usable = UsableMemoryBytes();
+  const uint64_t limit = options.memory_bytes.value_or(usable);
+  if (limit > usable) {
+    throw std::runtime_error("--memory " + FormatBytes(limit) + " exceeds the free memory of " +
+                             FormatBytes(usable) + "; lower --memory");
+  }
+  if (fixed > limit) {
+    throw std::runtime_error("sequence state and workspace need " + FormatBytes(fixed) +
+                             ", more than the " + FormatBytes(limit) +
+                             " that may be used; lower -c or -ub, or raise --memory");
+  }
+  const uint64_t left = limit - fixed;
+  if (pager == nullptr) {
+    plan.mode = MemoryMode::kMapped;
+    return plan;
+  }
+  const uint64_t all = ResidentWeights::MemoryBytes(store, *pager, /*experts=*/true);
+  const uint64_t dense = ResidentWeights::MemoryBytes(store, *pager, /*experts=*/false);
+  plan.mode = options.mode;
+  if (plan.mode == MemoryMode::kAuto) {
+    plan.mode = all <= left ? MemoryMode::kResident : MemoryMode::kPaged;
+  }
+  const auto refuse = [&](const std::string& what, uint64_t bytes, const std::string& remedy) {
+    throw std::runtime_error(what + " need " + FormatBytes(fixed + bytes) + ", more than the " +
+                             FormatBytes(limit) + " that may be used; " + remedy);
+  };
+  if (plan.mode == MemoryMode::kResident) {
+    if (all > left) refuse("resident weights", all, "use --mode paged or raise --memory");
+    plan.rows.insert(plan.rows.begin(), {"weights", all});
+    return plan;
+  }
+  if (dense > left) refuse("the weights outside the experts", dense, "raise --memory");
+  plan.cache = PlanCache(store, *pager, left - dense);
+  plan.rows.insert(plan.rows.begin(),
+                   {{"weights outside the experts", dense},
+                    {"expert cache, " + std::to_string(plan.cache.n_slots) + " of " +
+                         std::to_string(config.n_layers * config.n_experts) + " experts",
+                     plan.cache.memory_bytes()}});
+  return plan;
+}
+
+}  // namespace
+
+struct Engine::Parts {
+  EngineOptions options;
+  MemoryPlan plan;
+  std::string io_description;
+  std::string policy;  // what runs, "auto" resolved
+
+  // In order of construction; each may borrow from those above.
+  std::unique_ptr<WeightStore> store;
+  std::unique_ptr<const Tokenizer> tokenizer;
+  std::unique_ptr<ThreadTeam> team;
+  std::optional<ResidentWeights> weights;  // all, or those outside the experts
+  std::unique_ptr<ExpertSource> experts;
+  ExpertCache* cache = nullptr;  // experts, in paged mode
+  std::unique_ptr<MatmulBackend> matmul;
+  std::unique_ptr<Model> model;
+
+  void LoadWeights(std::unique_ptr<Pager> pager);
+};
+
+// Fills weights and experts as the plan says. A pager that the cache does not keep is closed
+// afterwards.
+void Engine::Parts::LoadWeights(std::unique_ptr<Pager> pager) {
+  if (plan.mode == MemoryMode::kMapped) {
+    experts = std::make_unique<MappedExperts>(*store);
+    return;
+  }
+  const bool resident = plan.mode == MemoryMode::kResident;
+  weights = ResidentWeights::Load(*store, *pager, *team,
+                                  {.experts = resident, .progress = options.on_load});
+  if (resident) {
+    experts = std::make_unique<ResidentExperts>(*store, *weights);
+    return;
+  }
+  PolicyChoice choice = MakePolicy(options.policy, plan.cache.policy);
+  policy = choice.spec;
+  if (!choice.warning.empty()) spdlog::warn("{}", choice.warning);
+  auto made = std::make_unique<ExpertCache>(*store, std::move(pager), std::move(choice.policy),
+                                            plan.cache, *team);
+  cache = made.get();
+  experts = std::move(made);
+}
+
+Engine::Engine() : parts_(std::make_unique<Parts>()) {}
+Engine::~Engine() = default;
+
+std::unique_ptr<Engine> Engine::Open(EngineOptions options) {
+  std::unique_ptr<Engine> engine(new Engine());
+  Parts& parts = *engine->parts_;
+  parts.options = std::move(options);
+  const EngineOptions& chosen = parts.options;
+  if (chosen.n_ctx < 1) throw std::runtime_error("a context of at least one token is needed (-c)");
+  if (chosen.chunk_tokens < 1) throw std::runtime_error("-ub must be at least 1");
+
+  parts.store = WeightStore::Open(chosen.model_path);
+  const WeightStore& store = *parts.store;
+  const ModelConfig& config = store.config();
+  RefuseUnsupported(store);
+  if (chosen.need_tokenizer) {
+    parts.tokenizer = store.gguf_metadata() != nullptr
+                          ? Tokenizer::FromGguf(*store.gguf_metadata(), config.vocab_size)
+                          : Tokenizer::OpenDirectory(store.directory(), config.vocab_size);
+  }
+  parts.team = std::make_unique<ThreadTeam>(chosen.n_threads, chosen.pin_threads);
+
+  std::unique_ptr<Pager> pager;
+  if (chosen.mode != MemoryMode::kMapped) {
+    pager = MakePager(chosen.io, PagerFiles(store));
+    parts.io_description = pager->Describe();
+  }
+  parts.plan = PlanMemory(chosen, store, pager.get(), parts.team->size());
+  parts.LoadWeights(std::move(pager));
+
+  const int64_t max_cols =
+      std::max({config.hidden_size, config.n_heads * config.head_dim, config.expert_hidden_size});
+  parts.matmul = chosen.reference_backend ? MakeReferenceBackend(parts.team->size(), max_cols)
+                                          : MakeFastBackend(chosen.precision, parts.team->size());
+
+  Model::Parts model;
+  model.config = config;
+  model.weights = CollectWeights(config, [&](const std::string& name) {
+    return parts.weights ? parts.weights->View(name) : store.View(store.Get(name));
+  });
+  model.experts = parts.experts.get();
+  model.matmul = parts.matmul.get();
+  model.team = parts.team.get();
+  model.max_chunk_tokens = chosen.chunk_tokens;
+  model.experts_input_forms = ExpertInputForms(store, *parts.matmul, chosen.chunk_tokens);
+  model.expert_bytes_per_token = ExpertBytesPerToken(store);
+  parts.model = std::make_unique<Model>(std::move(model));
+  return engine;
+}
+
+const WeightStore& Engine::store() const { return *parts_->store; }
+const ModelConfig& Engine::config() const { return parts_->store->config(); }
+const Tokenizer* Engine::tokenizer() const { return parts_->tokenizer.get(); }
+Model& Engine::model() { return *parts_->model; }
+ThreadTeam& Engine::team() { return *parts_->team; }
+MemoryMode Engine::mode() const { return parts_->plan.mode; }
+const ExpertCache* Engine::cache() const { return parts_->cache; }
+const EngineOptions& Engine::options() const { return parts_->options; }
+const std::vector<BudgetRow>& Engine::budget() const { return parts_->plan.rows; }
+
+std::string Engine::ModeLine() const {
+  const Parts& parts = *parts_;
+  std::string line = "mode: ";
+  switch (parts.plan.mode) {
+    case MemoryMode::kAuto:
+      STOKER_CHECK_MSG(false, "the plan resolves auto");
+      break;
+    case MemoryMode::kResident:
+      line += "resident (" + FormatBytes(parts.weights->memory_bytes()) + " by " +
+              parts.io_description + ")";
+      break;
+    case MemoryMode::kMapped:
+      line += "mapped (" + FormatBytes(parts.store->total_bytes()) + " through the page cache)";
+      break;
+    case MemoryMode::kPaged:
+      line += "paged (" + std::to_string(parts.cache->n_slots()) + " of " +
+              std::to_string(config().n_layers * config().n_experts) + " experts in " +
+              FormatBytes(parts.cache->memory_bytes()) + ", policy " + parts.policy + ", " +
+              parts.io_description + ")";
+      break;
+  }
+  line += "; isa " + std::string(IsaLevelName(ActiveIsaLevel()));
+  line += "; " + std::to_string(parts.team->size()) + " threads";
+  line += parts.team->pinned() ? " pinned" : " not pinned";
+  line += "; " + std::string(parts.matmul->name());
+  return line;
+}
+
+std::unique_ptr<Session> Engine::NewSession() {
+  return std::make_unique<Session>(*parts_->model, parts_->options.n_ctx);
+}
+
+}  // namespace stoker

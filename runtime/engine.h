@@ -1,0 +1,77 @@
+#pragma once
+
+// Composes a running model once: opens the weight store, decides the memory mode, loads, builds
+// team, backends, expert source, tokenizer and Model, and hands out Sessions. Everything it
+// composes lives as long as it does. It is the only place where parts are chosen. Engine-thread
+// only.
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "experts/expert_cache.h"
+#include "experts/pager.h"
+#include "mmap/weight_store.h"
+#include "numa/thread_team.h"
+#include "runtime/model.h"
+#include "runtime/session.h"
+#include "runtime/text/tokenizer.h"
+
+namespace stoker {
+
+enum class MemoryMode : uint8_t { kAuto, kResident, kMapped, kPaged };
+
+struct EngineOptions {
+  std::filesystem::path model_path;
+  int n_threads = 0;  // 0: physical cores the process may use
+  bool pin_threads = true;
+  int64_t n_ctx = 8192;        // positions per session
+  int64_t chunk_tokens = 512;  // -ub: largest chunk of a prefill
+  MemoryMode mode = MemoryMode::kAuto;
+  std::optional<uint64_t> memory_bytes;  // --memory: the whole budget
+  IoBackend io = IoBackend::kAuto;
+  std::string policy = "auto";  // of the expert cache: MakePolicy's spec
+  Precision precision = Precision::kFast;
+  bool reference_backend = false;                   // oracle for tests
+  bool need_tokenizer = true;                       // false: a model without one still opens
+  std::function<void(uint64_t, uint64_t)> on_load;  // (bytes done, bytes total)
+};
+
+// A row of the memory budget table printed at load.
+struct BudgetRow {
+  std::string what;
+  uint64_t bytes = 0;
+};
+
+class Engine {
+ public:
+  // Throws std::runtime_error with a one-line message naming the object and the remedy.
+  static std::unique_ptr<Engine> Open(EngineOptions options);
+  ~Engine();
+
+  const WeightStore& store() const;
+  const ModelConfig& config() const;
+  const Tokenizer* tokenizer() const;  // nullptr when the model has none
+  Model& model();
+  ThreadTeam& team();
+  MemoryMode mode() const;  // resolved, never kAuto
+  // Counters of the expert cache; nullptr unless mode() is kPaged.
+  const ExpertCache* cache() const;
+  const EngineOptions& options() const;
+  const std::vector<BudgetRow>& budget() const;
+
+  // "mode: resident (13.4 GiB in huge pages, io_uring); isa avx512; 2 threads; ..." for stderr.
+  std::string ModeLine() const;
+  std::unique_ptr<Session> NewSession();
+
+ private:
+  Engine();
+  struct Parts;
+  std::unique_ptr<Parts> parts_;
+};
+
+}  // namespace stoker

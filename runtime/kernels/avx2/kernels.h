@@ -1,0 +1,16 @@
+#pragma once
+
+// The parts of the AVX2 kernel table, one function per source file. Internal to this folder.
+
+#include "runtime/kernels/kernel_table.h"
+
+namespace stoker::avx2 {
+
+void AddDotQ8(KernelTable* table);
+void AddDotF32(KernelTable* table);
+void AddGemmQ8(KernelTable* table);
+
+void QuantizeQ8(const float* x, int64_t n, int64_t padded_n, int8_t* codes, float* scales,
+                float* sums) noexcept;
+
+}  // namespace stoker::avx2

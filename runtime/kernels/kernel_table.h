@@ -1,0 +1,73 @@
+#pragma once
+
+// The matrix kernels of one instruction set: functions over ranges of weight rows in the file's
+// own block layout, and the quantisation of activations. One table per level, chosen once per
+// process (CPUID, or STOKER_ISA); the scalar table is the specification of the others. All
+// functions are pure, noexcept, allocate nothing and may run on any thread. Weights may have any
+// alignment and are never read past their last block.
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+#include "mmap/dtype.h"
+#include "numa/cpu_features.h"
+#include "runtime/kernels/activation_rows.h"
+
+namespace stoker {
+
+// `n_rows` consecutive rows of a weight matrix, row_bytes apart.
+struct WeightRows {
+  const std::byte* data = nullptr;
+  int64_t row_bytes = 0;
+  int64_t n_rows = 0;
+};
+
+// The kernels of one weight type. All write y[t * y_stride + r] = sum_c W[r, c] x[t, c] for
+// t in [0, x.m), r in [0, n_rows). A result depends on its row and its token only: not on n_rows,
+// x.m or the position within a range.
+struct TypeKernels {
+  // Integer activations: exact integer products per 16 or 32 elements, f32 scales and accumulation.
+  // Null for F32, F16, BF16. Tolerance against scalar: 1e-5 of sum |w x|.
+  void (*dot_q8)(const WeightRows& w, const Q8Rows& x, float* y, int64_t y_stride) noexcept;
+
+  // The same for many tokens: panels of rows are unpacked into `scratch` once and multiplied with
+  // all tokens. Worth it from about eight tokens on. Sums in another order than dot_q8, hence not
+  // bit for bit the same. Null in the scalar table. Tolerance against scalar as dot_q8.
+  void (*gemm_q8)(const WeightRows& w, const Q8Rows& x, std::byte* scratch, float* y,
+                  int64_t y_stride) noexcept;
+
+  // f32 activations, f32 products and accumulation in several lanes. Tolerance against scalar
+  // (f64 accumulation): 2e-6 of sum |w x|.
+  void (*dot_f32)(const WeightRows& w, const F32Rows& x, float* y, int64_t y_stride) noexcept;
+
+  bool supported() const { return dot_f32 != nullptr; }
+};
+
+struct KernelTable {
+  IsaLevel level;
+
+  // Quantises n values (a multiple of 32) into codes, scales and sums as Q8Rows holds them, and
+  // pads with zeros up to padded_n (a multiple of 256). Per 32 values: scale = max|x| / 127,
+  // code = x * (127 / max|x|) rounded to nearest even. A block that holds an infinity or a NaN gets
+  // zero codes and a NaN scale, so that it shows in every result. The same values at every level,
+  // in the level's own order within each group (see Q8Rows).
+  void (*quantize_q8)(const float* x, int64_t n, int64_t padded_n, int8_t* codes, float* scales,
+                      float* sums) noexcept;
+
+  // Bytes of scratch (64-byte aligned, one per thread) that gemm_q8 needs.
+  int64_t gemm_scratch_bytes;
+
+  std::array<TypeKernels, static_cast<size_t>(DType::kCount)> types;
+
+  const TypeKernels& For(DType type) const { return types[static_cast<size_t>(type)]; }
+  TypeKernels& For(DType type) { return types[static_cast<size_t>(type)]; }
+};
+
+// The table of a level. The machine must have that level.
+const KernelTable& KernelsFor(IsaLevel level) noexcept;
+
+// The table of ActiveIsaLevel(). Throws, at the first call only, what ActiveIsaLevel throws.
+const KernelTable& ActiveKernels();
+
+}  // namespace stoker

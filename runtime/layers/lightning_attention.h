@@ -1,0 +1,29 @@
+#pragma once
+
+// Lightning attention (arXiv:2401.04658, section 3; arXiv:2501.08313, section 2.2): linear
+// attention with a fixed exponential decay per head and layer, in recurrent form:
+//   S <- lambda S + k v^T;  o = q^T S
+// with SiLU on q, k and v, no RoPE, no scale and no normaliser. State and sums are f32. Collective
+// calls inside ThreadTeam::Run; heads are the unit of work.
+
+#include <cstdint>
+#include <vector>
+
+#include "numa/thread_team.h"
+#include "runtime/layers/workspace.h"
+
+namespace stoker {
+
+// ALiBi slopes s_j, j in [0, n_heads): 2^(-8 (j+1) / n_heads) for a power of two; otherwise the
+// slopes of the power of two below, followed by every second slope of the one above.
+std::vector<double> AlibiSlopes(int64_t n_heads);
+
+// lambda_j = exp(-s_j (1 - layer / (n_layers - 1) + 1e-5)), layer counted over all layers.
+std::vector<float> LightningDecay(int64_t n_heads, int64_t layer, int64_t n_layers);
+
+// Reads ws.qkv [T, n_heads x (q, k, v) x D] before SiLU, advances head states of the segments'
+// sequences, writes ws.attn [T, n_heads * D]. The caller puts a barrier before and after.
+void LightningHeads(const Worker& worker, LayerContext& context, int64_t lightning_index,
+                    const std::vector<float>& decay);
+
+}  // namespace stoker

@@ -1,0 +1,40 @@
+#pragma once
+
+// Causal softmax attention with grouped queries and partial RoPE, computed in blocks of keys with a
+// running maximum (FlashAttention, arXiv:2205.14135; split over keys for decode as in
+// Flash-Decoding), so that no n x n buffer exists. f32 throughout. Collective calls inside
+// ThreadTeam::Run; a (kv head, tile of tokens) pair or, for one token at depth, a (kv head, range
+// of keys) pair is the unit of work. A row's result does not depend on the number of workers nor on
+// which tokens share its tile.
+
+#include <cstdint>
+
+#include "numa/thread_team.h"
+#include "runtime/layers/rope.h"
+#include "runtime/layers/workspace.h"
+
+namespace stoker {
+
+// Floats one worker needs in ws.softmax_scratch, and the floats ws.softmax_partials needs.
+int64_t SoftmaxScratchFloats(const ModelConfig& config);
+int64_t SoftmaxPartialFloats(const ModelConfig& config);
+
+// Where the projections of a softmax layer lie in ws.qkv: q [T, n_heads D], then k and v [T,
+// n_kv_heads D].
+struct SoftmaxProjections {
+  float* q;
+  float* k;
+  float* v;
+};
+SoftmaxProjections SoftmaxLayout(const LayerContext& context);
+
+// Turns q in place, and appends turned k and v to the segments' KV caches. Barrier before and
+// after.
+void RotateAndStore(const Worker& worker, LayerContext& context, const Rope& rope,
+                    int64_t softmax_index);
+
+// ws.attn [T, n_heads D] from ws.qkv's q and the KV caches. Barrier before and after. Contains
+// barriers: every worker must call it.
+void SoftmaxHeads(const Worker& worker, LayerContext& context, int64_t softmax_index);
+
+}  // namespace stoker

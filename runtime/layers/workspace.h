@@ -1,0 +1,76 @@
+#pragma once
+
+// The scratch of a forward pass and what a layer function is given: one context object passed by
+// reference down the layer functions. All buffers are allocated when the model is built and sized
+// for the largest chunk, so the token path allocates nothing. Engine-thread only; within
+// ThreadTeam::Run every worker writes only its own share.
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "mmap/model_config.h"
+#include "numa/node_buffer.h"
+#include "numa/thread_team.h"
+#include "runtime/matmul/activations.h"
+#include "runtime/matmul/matmul_backend.h"
+#include "runtime/sequence_state.h"
+
+namespace stoker {
+
+// The tokens of one run that are in the current chunk: rows [first_row, first_row + n_tokens) of
+// the workspace, at positions [position, position + n_tokens) of the sequence.
+struct Segment {
+  int64_t run = 0;
+  int64_t first_token = 0;  // index into the run's ids
+  int64_t first_row = 0;
+  int64_t n_tokens = 0;
+  int64_t position = 0;
+  SequenceState* state = nullptr;
+};
+
+// T = max_tokens rows each; H hidden, A = n_heads * head_dim, F expert hidden, E experts.
+struct Workspace {
+  Workspace(const ModelConfig& config, int64_t max_tokens, int64_t max_logit_rows, int n_workers);
+
+  // What the constructor reserves; pages that a run never uses are never touched.
+  static uint64_t BytesFor(const ModelConfig& config, int64_t max_tokens, int64_t max_logit_rows,
+                           int n_workers);
+
+  NodeBuffer buffer;
+  float* x = nullptr;                // [T, H] residual stream
+  float* h = nullptr;                // [T, H] normalised attention input
+  float* u = nullptr;                // [T, H] normalised MoE input
+  float* y = nullptr;                // [T, H] attention output, then the sum under the second norm
+  float* qkv = nullptr;              // [T, max(3A, A + 2 n_kv_heads D)]
+  float* gate = nullptr;             // [T, A] lightning output gate
+  float* attn = nullptr;             // [T, A] concatenated heads
+  float* router_logits = nullptr;    // [T, E]
+  float* expert_gate = nullptr;      // [T, F]
+  float* expert_up = nullptr;        // [T, F]
+  float* expert_out = nullptr;       // [T * top_k, H] down outputs, grouped by expert
+  float* head_in = nullptr;          // [max_logit_rows, H]
+  float* logits = nullptr;           // [max_logit_rows, V]
+  float* softmax_scratch = nullptr;  // [n_workers, softmax_scratch_floats]
+  int64_t softmax_scratch_floats = 0;  // per worker
+  float* softmax_partials = nullptr;   // see softmax_attention.h
+
+  std::vector<int32_t> router_ids;    // [T, top_k]
+  std::vector<float> router_weights;  // [T, top_k]
+
+  Activations hidden_acts;  // of h, u, head_in: k = H
+  Activations attn_acts;    // of attn: k = A
+  Activations expert_acts;  // rows of u gathered for one expert: k = H
+  Activations middle_acts;  // of SiLU(gate) * up: k = F
+};
+
+struct LayerContext {
+  const ModelConfig& config;
+  MatmulBackend& matmul;
+  ThreadTeam& team;
+  Workspace& ws;
+  std::span<const Segment> segments;
+  int64_t n_tokens = 0;  // rows in use
+};
+
+}  // namespace stoker

@@ -1,0 +1,33 @@
+#pragma once
+
+// The matmul that runs models: our own kernels over the file's block layout, chosen per weight type
+// and number of tokens. Each worker computes a contiguous range of weight rows, and a result
+// depends on its row and token only, so any number of workers gives the same bits. With
+// full-precision activations (Precision::kExact, and F32, F16, BF16 weights always) the bits do not
+// depend on m either; with integer activations few and many tokens differ by the order of f32 sums.
+
+#include <cstdint>
+#include <memory>
+
+#include "numa/cpu_features.h"
+#include "runtime/matmul/matmul_backend.h"
+
+namespace stoker {
+
+// n_workers: the size of the team that will call Multiply. `level` must be one this machine has.
+// Throws std::system_error when the workers' scratch (a few hundred KiB each) cannot be had.
+std::unique_ptr<MatmulBackend> MakeFastBackend(Precision precision, int n_workers,
+                                               IsaLevel level = ActiveIsaLevel());
+
+// How a product of m tokens is computed; for verbose output and benches.
+enum class Route {
+  kDotF32,  // dequantised to f32, f32 activations
+  kDotQ8,   // integer activations, rows unpacked in registers for a few tokens
+  kGemmQ8,  // integer activations, panels of weights unpacked once for all tokens
+};
+
+// The route the fast backend takes. The one place to change when another implementation is measured
+// to be faster for a type, number of tokens or level.
+Route ChooseRoute(IsaLevel level, Precision precision, DType type, int64_t m);
+
+}  // namespace stoker

@@ -1,0 +1,48 @@
+#pragma once
+
+// The one seam through which every weight product goes: y = W x for m rows of x. Two
+// implementations: the fast one (own GEMV kernels and oneDNN, chosen per type and m) and the plain
+// reference one, which is oracle and fallback. Calls are collective inside ThreadTeam::Run: every
+// worker calls with the same arguments and computes its own share of W's rows; the caller puts the
+// barriers.
+// Engine-thread only (through its team). It owns no weights.
+
+#include <cstdint>
+#include <memory>
+#include <string_view>
+#include <utility>
+
+#include "mmap/tensor_view.h"
+#include "numa/thread_team.h"
+#include "runtime/matmul/activations.h"
+
+namespace stoker {
+
+// kExact: full-precision activations for every type (--exact). kFast: integer activations for
+// quantised types where a kernel has them; F32/F16/BF16 weights are always
+// multiplied with f32 activations.
+enum class Precision { kFast, kExact };
+
+// The rows of a matrix that a worker computes, and should be the first to touch: contiguous, whole
+// strips of 32 rows where the matrix is large enough for all workers.
+inline std::pair<int64_t, int64_t> RowShare(const Worker& worker, int64_t rows) {
+  constexpr int64_t kStrip = 32;
+  return worker.Share(rows, rows >= 2 * kStrip * worker.count ? kStrip : 1);
+}
+
+class MatmulBackend {
+ public:
+  virtual ~MatmulBackend() = default;
+  virtual std::string_view name() const = 0;  // for --verbose and bench rows
+
+  // The forms `Multiply` with weights of this type and m rows reads (mask of ActivationForm).
+  virtual uint32_t FormsFor(DType type, int64_t m) const = 0;
+
+  // y[i * y_stride + r] = sum_c W[r, c] * x[i, c] for i in [0, x.m()), r in [0, W.rows()).
+  // x must hold FormsFor(W.type, x.m()) forms. noexcept in effect: shapes
+  // are checked with STOKER_CHECK.
+  virtual void Multiply(const Worker& worker, const TensorView& weight, const Activations& x,
+                        float* y, int64_t y_stride) = 0;
+};
+
+}  // namespace stoker

@@ -1,0 +1,420 @@
+#include "runtime/model.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <stdexcept>
+#include <string>
+
+#include "numa/check.h"
+#include "runtime/kernels/dequantize.h"
+#include "runtime/kernels/vector_ops.h"
+#include "runtime/layers/lightning_attention.h"
+#include "runtime/layers/moe.h"
+#include "runtime/layers/rope.h"
+#include "runtime/layers/softmax_attention.h"
+#include "runtime/layers/workspace.h"
+
+namespace stoker {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// Logit rows computed per pass over the output matrix.
+constexpr int64_t kMaxLogitRows = 64;
+
+// Adds the time since the last call to one of the stage sums; read and written by worker 0 only.
+class StageClock {
+ public:
+  void Add(double& sum) {
+    const Clock::time_point now = Clock::now();
+    sum += std::chrono::duration<double>(now - last_).count();
+    last_ = now;
+  }
+
+ private:
+  Clock::time_point last_ = Clock::now();
+};
+
+// Norm gains in f32, whatever the file has.
+std::vector<float> Gains(const TensorView& tensor) {
+  std::vector<float> gains(static_cast<size_t>(tensor.cols()));
+  if (!gains.empty() && tensor.data != nullptr) {
+    DequantizeRow(tensor.type, tensor.data, gains.data(), tensor.cols());
+  }
+  return gains;
+}
+
+struct LayerGains {
+  std::vector<float> attention;  // [H]
+  std::vector<float> moe;        // [H]
+  std::vector<float> lightning;  // [nh D], empty for softmax layers
+};
+
+}  // namespace
+
+class Model::Impl {
+ public:
+  explicit Impl(Parts parts);
+
+  bool Forward(std::span<const TokenRun> runs, ForwardSink& sink, int64_t chunk_tokens,
+               const std::atomic<bool>* stop);
+
+  Parts parts_;
+  ForwardStats stats_;
+  Workspace ws_;
+
+ private:
+  void CheckRuns(std::span<const TokenRun> runs) const;
+  void ForwardChunk(std::span<const TokenRun> runs, ForwardSink& sink);
+  void Embed(std::span<const TokenRun> runs);
+  void AttentionBlock(LayerContext& context, int64_t layer);
+  void LightningBlock(const Worker& worker, LayerContext& context, int64_t layer);
+  void SoftmaxBlock(const Worker& worker, LayerContext& context, int64_t layer);
+  void MoeBlock(LayerContext& context, int64_t layer);
+  void ReportLayer(LayerContext& context, int64_t layer, ForwardSink& sink) const;
+  void Head(std::span<const TokenRun> runs, ForwardSink& sink);
+
+  const ModelConfig& config() const { return parts_.config; }
+
+  Rope rope_;
+  std::vector<int64_t> kind_index_;        // [n_layers] index among layers of the same kind
+  std::vector<std::vector<float>> decay_;  // [n_layers] empty for softmax layers
+  std::vector<LayerGains> gains_;          // [n_layers]
+  std::vector<float> output_gain_;         // [H]
+  ExpertGroups groups_;
+  ExpertRequest request_;
+  int64_t tokens_seen_ = 0;  // before the current chunk, over all sequences
+  std::vector<Segment> segments_;
+  StageClock clock_;
+};
+
+Model::Impl::Impl(Parts parts)
+    : parts_(std::move(parts)),
+      ws_(parts_.config, parts_.max_chunk_tokens, kMaxLogitRows, parts_.team->size()),
+      rope_(parts_.config.rotary_dim, parts_.config.rope_theta),
+      groups_(parts_.config.n_experts, parts_.max_chunk_tokens, parts_.config.n_experts_per_token),
+      request_(parts_.config.n_experts) {
+  segments_.reserve(static_cast<size_t>(parts_.max_chunk_tokens));
+  int64_t n_lightning = 0;
+  int64_t n_softmax = 0;
+  for (int64_t layer = 0; layer < config().n_layers; ++layer) {
+    const bool lightning = config().attention[layer] == AttentionKind::kLightning;
+    kind_index_.push_back(lightning ? n_lightning++ : n_softmax++);
+    decay_.push_back(lightning ? LightningDecay(config().n_heads, layer, config().n_layers)
+                               : std::vector<float>());
+    const LayerWeights& weights = parts_.weights.layers[layer];
+    gains_.push_back({Gains(weights.attn_norm), Gains(weights.ffn_norm),
+                      lightning ? Gains(weights.lightning_norm) : std::vector<float>()});
+  }
+  output_gain_ = Gains(parts_.weights.output_norm);
+}
+
+void Model::Impl::CheckRuns(std::span<const TokenRun> runs) const {
+  for (const TokenRun& run : runs) {
+    STOKER_CHECK(run.state != nullptr);
+    const int64_t end = run.state->position() + static_cast<int64_t>(run.ids.size());
+    if (end > run.state->n_ctx()) {
+      throw std::invalid_argument("context of " + std::to_string(run.state->n_ctx()) +
+                                  " tokens is too short for " + std::to_string(end) + "; raise -c");
+    }
+    for (const TokenId id : run.ids) {
+      if (id < 0 || id >= config().vocab_size) {
+        throw std::invalid_argument("token id " + std::to_string(id) + " is outside [0, " +
+                                    std::to_string(config().vocab_size) + ")");
+      }
+    }
+  }
+}
+
+bool Model::Impl::Forward(std::span<const TokenRun> runs, ForwardSink& sink, int64_t chunk_tokens,
+                          const std::atomic<bool>* stop) {
+  CheckRuns(runs);
+  const int64_t limit =
+      chunk_tokens > 0 ? std::min(chunk_tokens, parts_.max_chunk_tokens) : parts_.max_chunk_tokens;
+  size_t run = 0;
+  int64_t token = 0;  // next one of runs[run]
+  while (run < runs.size()) {
+    // A chunk takes tokens run by run until it is full; a run may go on in the next chunk.
+    segments_.clear();
+    int64_t rows = 0;
+    while (run < runs.size() && rows < limit) {
+      const int64_t left = static_cast<int64_t>(runs[run].ids.size()) - token;
+      const int64_t n = std::min(left, limit - rows);
+      if (n > 0) {
+        SequenceState* state = runs[run].state;
+        segments_.push_back({static_cast<int64_t>(run), token, rows, n, state->position(), state});
+      }
+      rows += n;
+      token += n;
+      if (n == left) {
+        ++run;
+        token = 0;
+      }
+    }
+    if (rows == 0) break;
+    if (stop != nullptr && stop->load(std::memory_order_relaxed)) return false;
+    ForwardChunk(runs, sink);
+    for (const Segment& segment : segments_) segment.state->Advance(segment.n_tokens);
+  }
+  return true;
+}
+
+void Model::Impl::ForwardChunk(std::span<const TokenRun> runs, ForwardSink& sink) {
+  const Segment& last = segments_.back();
+  const int64_t n_tokens = last.first_row + last.n_tokens;
+  LayerContext context{config(), *parts_.matmul, *parts_.team, ws_, segments_, n_tokens};
+  clock_ = StageClock();
+  Embed(runs);
+  clock_.Add(stats_.other_seconds);
+  for (int64_t layer = 0; layer < config().n_layers; ++layer) {
+    AttentionBlock(context, layer);
+    MoeBlock(context, layer);
+    if (sink.wants_layers()) ReportLayer(context, layer, sink);
+  }
+  Head(runs, sink);
+  clock_.Add(stats_.head_seconds);
+  stats_.tokens += n_tokens;
+  tokens_seen_ += n_tokens;
+}
+
+void Model::Impl::Embed(std::span<const TokenRun> runs) {
+  const TensorView& table = parts_.weights.embedding;
+  for (const Segment& segment : segments_) {
+    for (int64_t i = 0; i < segment.n_tokens; ++i) {
+      const TokenId id = runs[segment.run].ids[segment.first_token + i];
+      DequantizeRow(table.type, table.row(id),
+                    ws_.x + (segment.first_row + i) * config().hidden_size, config().hidden_size);
+    }
+  }
+}
+
+// Norm, attention, residual, norm and router in one parallel region.
+void Model::Impl::AttentionBlock(LayerContext& context, int64_t layer) {
+  const LayerWeights& weights = parts_.weights.layers[layer];
+  const bool lightning = config().attention[layer] == AttentionKind::kLightning;
+  const float alpha = lightning ? config().lightning_alpha : config().softmax_alpha;
+  const float beta = lightning ? config().lightning_beta : config().softmax_beta;
+  const int64_t hidden = config().hidden_size;
+  const int64_t n_tokens = context.n_tokens;
+  MatmulBackend& matmul = context.matmul;
+
+  parts_.team->Run([&](const Worker& worker) {
+    const auto [row_begin, row_end] = worker.Share(n_tokens);
+    // 1. h = RMS(x; g_in)
+    for (int64_t row = row_begin; row < row_end; ++row) {
+      RmsNorm(ws_.x + row * hidden, gains_[layer].attention.data(), config().rms_norm_eps,
+              ws_.h + row * hidden, hidden);
+    }
+    worker.Barrier();
+    // 2. y = Attn(h)
+    if (lightning) {
+      LightningBlock(worker, context, layer);
+    } else {
+      SoftmaxBlock(worker, context, layer);
+    }
+    worker.Barrier();
+    // 3. y = alpha residual + beta y;  u = RMS(y; g_post)
+    const float* residual = config().postnorm ? ws_.h : ws_.x;
+    for (int64_t row = row_begin; row < row_end; ++row) {
+      float* y = ws_.y + row * hidden;
+      ScaleAdd(alpha, residual + row * hidden, beta, y, y, hidden);
+      RmsNorm(y, gains_[layer].moe.data(), config().rms_norm_eps, ws_.u + row * hidden, hidden);
+    }
+    worker.Barrier();
+    if (worker.index == 0) clock_.Add(stats_.attention_seconds);
+    // 4. router logits; u also gets the forms that the experts will read
+    const uint32_t forms =
+        matmul.FormsFor(weights.router.type, n_tokens) | parts_.experts_input_forms;
+    ws_.hidden_acts.Prepare(worker, ws_.u, n_tokens, hidden, hidden, forms);
+    worker.Barrier();
+    matmul.Multiply(worker, weights.router, ws_.hidden_acts, ws_.router_logits, config().n_experts);
+  });
+}
+
+void Model::Impl::LightningBlock(const Worker& worker, LayerContext& context, int64_t layer) {
+  const LayerWeights& weights = parts_.weights.layers[layer];
+  const int64_t hidden = config().hidden_size;
+  const int64_t attn_width = config().n_heads * config().head_dim;
+  const int64_t n_tokens = context.n_tokens;
+  MatmulBackend& matmul = context.matmul;
+  ws_.hidden_acts.Prepare(
+      worker, ws_.h, n_tokens, hidden, hidden,
+      matmul.FormsFor(weights.qkv.type, n_tokens) | matmul.FormsFor(weights.gate.type, n_tokens));
+  worker.Barrier();
+  matmul.Multiply(worker, weights.qkv, ws_.hidden_acts, ws_.qkv, 3 * attn_width);
+  matmul.Multiply(worker, weights.gate, ws_.hidden_acts, ws_.gate, attn_width);
+  worker.Barrier();
+  LightningHeads(worker, context, kind_index_[layer], decay_[layer]);
+  worker.Barrier();
+  // One norm over all heads at once, then the output gate.
+  const auto [row_begin, row_end] = worker.Share(n_tokens);
+  for (int64_t row = row_begin; row < row_end; ++row) {
+    float* attn = ws_.attn + row * attn_width;
+    RmsNorm(attn, gains_[layer].lightning.data(), config().lightning_norm_eps, attn, attn_width);
+    SigmoidMul(ws_.gate + row * attn_width, attn, attn_width);
+  }
+  worker.Barrier();
+  ws_.attn_acts.Prepare(worker, ws_.attn, n_tokens, attn_width, attn_width,
+                        matmul.FormsFor(weights.out.type, n_tokens));
+  worker.Barrier();
+  matmul.Multiply(worker, weights.out, ws_.attn_acts, ws_.y, hidden);
+}
+
+void Model::Impl::SoftmaxBlock(const Worker& worker, LayerContext& context, int64_t layer) {
+  const LayerWeights& weights = parts_.weights.layers[layer];
+  const int64_t hidden = config().hidden_size;
+  const int64_t attn_width = config().n_heads * config().head_dim;
+  const int64_t kv_width = config().n_kv_heads * config().head_dim;
+  const int64_t n_tokens = context.n_tokens;
+  MatmulBackend& matmul = context.matmul;
+  const SoftmaxProjections out = SoftmaxLayout(context);
+  ws_.hidden_acts.Prepare(worker, ws_.h, n_tokens, hidden, hidden,
+                          matmul.FormsFor(weights.q.type, n_tokens) |
+                              matmul.FormsFor(weights.k.type, n_tokens) |
+                              matmul.FormsFor(weights.v.type, n_tokens));
+  worker.Barrier();
+  matmul.Multiply(worker, weights.q, ws_.hidden_acts, out.q, attn_width);
+  matmul.Multiply(worker, weights.k, ws_.hidden_acts, out.k, kv_width);
+  matmul.Multiply(worker, weights.v, ws_.hidden_acts, out.v, kv_width);
+  worker.Barrier();
+  RotateAndStore(worker, context, rope_, kind_index_[layer]);
+  worker.Barrier();
+  SoftmaxHeads(worker, context, kind_index_[layer]);
+  worker.Barrier();
+  ws_.attn_acts.Prepare(worker, ws_.attn, n_tokens, attn_width, attn_width,
+                        matmul.FormsFor(weights.out.type, n_tokens));
+  worker.Barrier();
+  matmul.Multiply(worker, weights.out, ws_.attn_acts, ws_.y, hidden);
+}
+
+// Top-k, experts, and x = alpha residual + beta sum over ranks.
+void Model::Impl::MoeBlock(LayerContext& context, int64_t layer) {
+  const int64_t hidden = config().hidden_size;
+  const int64_t top_k = config().n_experts_per_token;
+  const int64_t n_experts = config().n_experts;
+  const int64_t n_tokens = context.n_tokens;
+  for (int64_t row = 0; row < n_tokens; ++row) {
+    PickExperts({ws_.router_logits + row * n_experts, static_cast<size_t>(n_experts)},
+                std::span(ws_.router_ids).subspan(row * top_k, top_k),
+                std::span(ws_.router_weights).subspan(row * top_k, top_k));
+  }
+  groups_.Assign(ws_.router_ids, n_tokens);
+  clock_.Add(stats_.router_seconds);
+
+  ExpertCosts costs;
+  RunExperts(context, layer, tokens_seen_, groups_, *parts_.experts, request_, costs);
+  stats_.expert_wait_seconds += costs.wait_seconds;
+  stats_.expert_weight_bytes += costs.weight_bytes;
+
+  const float* residual = config().postnorm ? ws_.u : ws_.y;
+  parts_.team->Run([&](const Worker& worker) {
+    const auto [row_begin, row_end] = worker.Share(n_tokens);
+    for (int64_t row = row_begin; row < row_end; ++row) {
+      float* x = ws_.x + row * hidden;
+      std::fill_n(x, hidden, 0.0f);
+      for (int64_t rank = 0; rank < top_k; ++rank) {
+        Axpy(ws_.router_weights[row * top_k + rank],
+             ws_.expert_out + groups_.slot(row, rank) * hidden, x, hidden);
+      }
+      ScaleAdd(config().moe_alpha, residual + row * hidden, config().moe_beta, x, x, hidden);
+    }
+  });
+  clock_.Add(stats_.experts_seconds);
+}
+
+void Model::Impl::ReportLayer(LayerContext& context, int64_t layer, ForwardSink& sink) const {
+  const int64_t top_k = config().n_experts_per_token;
+  for (const Segment& segment : context.segments) {
+    sink.OnLayer({segment.run, layer, segment.first_token, segment.n_tokens,
+                  ws_.x + segment.first_row * config().hidden_size,
+                  ws_.router_ids.data() + segment.first_row * top_k,
+                  ws_.router_weights.data() + segment.first_row * top_k});
+  }
+}
+
+// Final norm and output matrix for the rows whose logits are wanted, kMaxLogitRows at a time.
+void Model::Impl::Head(std::span<const TokenRun> runs, ForwardSink& sink) {
+  struct Wanted {
+    int64_t run, token, row;
+  };
+  Wanted batch[kMaxLogitRows];
+  int64_t n_rows = 0;
+  const int64_t hidden = config().hidden_size;
+  const int64_t vocab = config().vocab_size;
+  const TensorView& output = parts_.weights.output;
+  const auto flush = [&] {
+    if (n_rows == 0) return;
+    const uint32_t forms = parts_.matmul->FormsFor(output.type, n_rows);
+    parts_.team->Run([&](const Worker& worker) {
+      const auto [begin, end] = worker.Share(n_rows);
+      for (int64_t i = begin; i < end; ++i) {
+        RmsNorm(ws_.x + batch[i].row * hidden, output_gain_.data(), config().rms_norm_eps,
+                ws_.head_in + i * hidden, hidden);
+      }
+      worker.Barrier();
+      ws_.hidden_acts.Prepare(worker, ws_.head_in, n_rows, hidden, hidden, forms);
+      worker.Barrier();
+      parts_.matmul->Multiply(worker, output, ws_.hidden_acts, ws_.logits, vocab);
+    });
+    for (int64_t i = 0; i < n_rows; ++i) {
+      sink.OnLogits(batch[i].run, batch[i].token,
+                    {ws_.logits + i * vocab, static_cast<size_t>(vocab)});
+    }
+    n_rows = 0;
+  };
+  for (const Segment& segment : segments_) {
+    const TokenRun& run = runs[segment.run];
+    const int64_t last_token = static_cast<int64_t>(run.ids.size()) - 1;
+    for (int64_t i = 0; i < segment.n_tokens; ++i) {
+      const int64_t token = segment.first_token + i;
+      const bool wanted =
+          run.logits == LogitRows::kAll || (run.logits == LogitRows::kLast && token == last_token);
+      if (!wanted) continue;
+      batch[n_rows++] = {segment.run, token, segment.first_row + i};
+      if (n_rows == kMaxLogitRows) flush();
+    }
+  }
+  flush();
+}
+
+Model::Model(Parts parts) : impl_(std::make_unique<Impl>(std::move(parts))) {}
+Model::~Model() = default;
+
+const ModelConfig& Model::config() const { return impl_->parts_.config; }
+int64_t Model::max_chunk_tokens() const { return impl_->parts_.max_chunk_tokens; }
+const ForwardStats& Model::stats() const { return impl_->stats_; }
+void Model::ResetStats() { impl_->stats_ = ForwardStats(); }
+
+uint64_t Model::WorkspaceBytes(const ModelConfig& config, int64_t max_chunk_tokens, int n_workers) {
+  return Workspace::BytesFor(config, max_chunk_tokens, kMaxLogitRows, n_workers);
+}
+
+bool Model::Forward(std::span<const TokenRun> runs, ForwardSink& sink, int64_t chunk_tokens,
+                    const std::atomic<bool>* stop) {
+  return impl_->Forward(runs, sink, chunk_tokens, stop);
+}
+
+TokenBytes Model::BytesPerToken(int64_t depth) const {
+  const ModelConfig& config = impl_->parts_.config;
+  const ModelWeights& weights = impl_->parts_.weights;
+  TokenBytes bytes;
+  for (const LayerWeights& layer : weights.layers) {
+    for (const TensorView* view :
+         {&layer.attn_norm, &layer.ffn_norm, &layer.qkv, &layer.gate, &layer.lightning_norm,
+          &layer.q, &layer.k, &layer.v, &layer.out, &layer.router}) {
+      bytes.attention += view->bytes;
+    }
+  }
+  bytes.experts = impl_->parts_.expert_bytes_per_token;
+  bytes.head = weights.output.bytes + weights.output_norm.bytes + weights.embedding.row_bytes();
+  const uint64_t lightning_state =
+      sizeof(float) * static_cast<uint64_t>(config.n_heads) * config.head_dim * config.head_dim;
+  const uint64_t kv_row =
+      2 * sizeof(float) * static_cast<uint64_t>(config.n_kv_heads) * config.head_dim;
+  bytes.state = 2 * config.n_lightning_layers() * lightning_state +
+                config.n_softmax_layers() * kv_row * static_cast<uint64_t>(depth + 1);
+  return bytes;
+}
+
+}  // namespace stoker

@@ -1,0 +1,67 @@
+#pragma once
+
+// Everything one sequence remembers between forward passes, in one relocatable block: the lightning
+// states of the linear-attention layers (fixed size) and the KV cache of the softmax layers (n_ctx
+// positions). Owned by a Session; Model::Forward reads and advances it. It can be copied, saved and
+// restored whole; it cannot be cut back to an earlier position, because a lightning state is a
+// running sum. Engine-thread only.
+
+#include <cstdint>
+#include <memory>
+
+#include "mmap/model_config.h"
+#include "numa/node_buffer.h"
+
+namespace stoker {
+
+class SequenceState {
+ public:
+  // Bytes a sequence of n_ctx positions needs: 4 * (n_lightning * n_heads * D^2 + 2 * n_softmax *
+  // n_kv_heads * n_ctx * D). All f32: the lightning sums run over ~20k tokens (M1's slowest head),
+  // and the f32 KV cache keeps the reference accuracy. n_ctx 0: the lightning states alone, which
+  // is what a Snapshot takes.
+  static uint64_t BytesFor(const ModelConfig& config, int64_t n_ctx);
+
+  // Throws std::system_error when the memory cannot be had. n_ctx > 0.
+  SequenceState(const ModelConfig& config, int64_t n_ctx);
+
+  int64_t n_ctx() const { return n_ctx_; }
+  // Tokens consumed so far; the next token gets this position.
+  int64_t position() const { return position_; }
+  void Advance(int64_t n_tokens) { position_ += n_tokens; }
+
+  // State of head `head` of the i-th lightning layer: [D key, D value] f32.
+  float* Lightning(int64_t lightning_index, int64_t head) const {
+    return lightning_ + (lightning_index * n_heads_ + head) * head_dim_ * head_dim_;
+  }
+  // K and V of kv head `head` of the i-th softmax layer: [n_ctx, D] f32, rows [0, position) valid.
+  float* Keys(int64_t softmax_index, int64_t head) const {
+    return keys_ + (softmax_index * n_kv_heads_ + head) * n_ctx_ * head_dim_;
+  }
+  float* Values(int64_t softmax_index, int64_t head) const {
+    return values_ + (softmax_index * n_kv_heads_ + head) * n_ctx_ * head_dim_;
+  }
+
+  // Back to an empty sequence: lightning states zero, position 0.
+  void Reset();
+
+  // A copy of the lightning states at a position, cheap to take (no KV: rows below the position
+  // stay valid as long as the sequence only grew from it).
+  struct Snapshot {
+    NodeBuffer lightning;
+    int64_t position = -1;  // -1: empty
+  };
+  void Save(Snapshot& snapshot) const;     // reuses the snapshot's buffer
+  void Restore(const Snapshot& snapshot);  // requires snapshot.position <= position()
+
+ private:
+  int64_t n_heads_, n_kv_heads_, head_dim_, n_ctx_;
+  int64_t lightning_floats_;
+  int64_t position_ = 0;
+  NodeBuffer buffer_;
+  float* lightning_ = nullptr;
+  float* keys_ = nullptr;
+  float* values_ = nullptr;
+};
+
+}  // namespace stoker

@@ -1,0 +1,170 @@
+// What holds for every policy (invariants under random requests), the factory and its errors, and
+// plug-ins with their guard.
+
+#include <cstdlib>
+#include <random>
+#include <set>
+
+#include "experts/cache_policy.h"
+#include "tests/experts/policy_driver.h"
+#include "tests/support/catch.h"
+#include "tests/support/temp_dir.h"
+
+namespace stoker {
+namespace {
+
+using test::PolicyDriver;
+using test::SmallConfig;
+
+std::vector<std::string> AllSpecs(const test::TempDir& dir) {
+  test::WriteFile(dir / "hot.txt", "0 0 3\n1 1 2\n");
+  std::vector<std::string> specs;
+  for (const PolicyInfo& info : ListPolicies()) {
+    std::string spec(info.name);
+    if (spec == "static") {
+      specs.push_back(spec + ":from=" + (dir / "hot.txt").string());
+      continue;
+    }
+    specs.push_back(spec);
+    specs.push_back(spec + ":scope=layer");
+  }
+  specs.push_back(std::string(std::getenv("STOKER_TEST_PLUGIN_MRU")) + ":skip=1");
+  return specs;
+}
+
+// Requests of several experts of one layer, with prefetches between them, everything pinned as the
+// protocol says. Fails when a victim is not resident, pinned, or missing though there is one, or
+// when asking twice gives two answers.
+void Torture(const std::string& spec, PolicyConfig config, uint64_t seed) {
+  CAPTURE(spec, config.capacity, seed);
+  config.on_fault = [](std::string_view message) { FAIL(message); };
+  const auto policy = MakePolicy(spec, config).policy;
+  std::mt19937_64 random(seed);
+  std::set<EntryId> resident;
+  std::vector<uint8_t> pinned(config.n_entries(), 0);
+  const auto make_room = [&](EntryId incoming) {
+    if (resident.size() < config.capacity) return true;
+    const EntryId victim = policy->Victim(incoming, pinned);
+    if (victim == kNoEntry) {
+      for (const EntryId entry : resident) REQUIRE(pinned[entry] != 0);
+      return false;
+    }
+    REQUIRE(resident.count(victim) == 1);
+    REQUIRE(pinned[victim] == 0);
+    REQUIRE(policy->Victim(incoming, pinned) == victim);
+    policy->OnErase(victim);
+    resident.erase(victim);
+    return true;
+  };
+  for (int64_t step = 0; step < 400; ++step) {
+    const auto layer = static_cast<int32_t>(step % config.n_layers);
+    std::set<EntryId> request;
+    while (request.size() < 1 + static_cast<size_t>(step) % 4) {
+      request.insert(config.Entry({layer, static_cast<int32_t>(random() % config.n_experts)}));
+    }
+    std::fill(pinned.begin(), pinned.end(), 0);
+    for (const EntryId entry : request) pinned[entry] = 1;
+    if (random() % 3 == 0) {
+      const RouterChoice choices[] = {{1, 0.5F}, {0, 0.3F}, {2, 0.0F}};
+      policy->OnRouterHint(layer, choices);
+    }
+    for (const EntryId entry : request) {
+      const bool hit = resident.count(entry) == 1;
+      policy->OnAccess(entry, hit,
+                       {.layer = layer,
+                        .token = step / config.n_layers,
+                        .gate_weight = static_cast<float>(random() % 100) / 100.0F,
+                        .phase = step < 40 ? Phase::kPrefill : Phase::kDecode});
+      if (hit || !make_room(entry)) continue;
+      policy->OnInsert(entry);
+      resident.insert(entry);
+      REQUIRE(resident.size() <= config.capacity);
+    }
+    const auto ahead = static_cast<EntryId>(random() % config.n_entries());
+    if (random() % 4 == 0 && resident.count(ahead) == 0 && make_room(ahead)) {
+      policy->OnInsert(ahead);
+      resident.insert(ahead);
+    }
+    // The cache may drop an entry on its own (a failed read).
+    if (random() % 16 == 0 && !resident.empty()) {
+      const EntryId dropped = *resident.begin();
+      policy->OnErase(dropped);
+      resident.erase(dropped);
+    }
+  }
+}
+
+TEST_CASE("every policy names a resident, unpinned victim whenever there is one") {
+  const test::TempDir dir;
+  for (const std::string& spec : AllSpecs(dir)) {
+    for (const uint32_t capacity : {1U, 2U, 5U, 13U, 32U}) {
+      Torture(spec, SmallConfig(capacity, 4, 8), 1000 + capacity);
+    }
+  }
+}
+
+TEST_CASE("the factory names what it does not know, the nearest, and everything it has") {
+  const PolicyConfig config = SmallConfig(4);
+  CHECK_THROWS_WITH(MakePolicy("lruu", config),
+                    Catch::Contains("'lruu'; did you mean 'lru'?") && Catch::Contains("forecast"));
+  CHECK_THROWS_WITH(MakePolicy("lfu:halflife=3", config),
+                    Catch::Contains("did you mean 'half_life'?") && Catch::Contains("scope"));
+  CHECK_THROWS_WITH(MakePolicy("lfu:half_life=0", config), Catch::Contains("0.5 .. 1e+09"));
+  CHECK_THROWS_WITH(MakePolicy("lfu:half_life=nan", config), Catch::Contains("half_life=nan"));
+  CHECK_THROWS_WITH(MakePolicy("lfu:half_life=8x", config), Catch::Contains("8x"));
+  CHECK_THROWS_WITH(MakePolicy("lfu:half_life", config), Catch::Contains("not key=value"));
+  CHECK_THROWS_WITH(MakePolicy("slru:protected=0.5,protected=1", config), Catch::Contains("twice"));
+  CHECK_THROWS_WITH(MakePolicy("lru:scope=node", config), Catch::Contains("global nor layer"));
+  CHECK_THROWS_WITH(MakePolicy("static:from=x,scope=layer", config), Catch::Contains("global"));
+  CHECK_THROWS_WITH(MakePolicy("", config), Catch::Contains("unknown policy"));
+}
+
+TEST_CASE("auto says what runs, and warns with numbers below one token cycle") {
+  PolicyConfig config = SmallConfig(16, 4, 16);
+  config.top_k = 2;
+  PolicyChoice choice = MakePolicy("auto", config);
+  CHECK(choice.spec == "forecast");
+  CHECK(choice.warning.empty());
+  config.capacity = 4;
+  choice = MakePolicy("auto", config);
+  CHECK_THAT(choice.warning, Catch::Contains("4 experts") && Catch::Contains("cycle of 8") &&
+                                 Catch::Contains("at least 50 %"));
+  CHECK_THAT(MakePolicy("lru", config).warning, Catch::Contains("all of them"));
+  config.capacity = 64;
+  CHECK(MakePolicy("auto", config).spec == "lru");
+  CHECK(MakePolicy("auto:scope=layer", config).spec == "lru:scope=layer");
+}
+
+TEST_CASE("a plug-in is an ordinary policy") {
+  const std::string path = std::getenv("STOKER_TEST_PLUGIN_MRU");
+  PolicyDriver cache(path, SmallConfig(3));
+  cache.UseAll({0, 1, 2});
+  CHECK(cache.Use(3) == 2);
+  CHECK(cache.Use(4) == 3);
+  CHECK_THROWS_WITH(MakePolicy(path + ":skp=1", SmallConfig(3)),
+                    Catch::Contains("unknown parameter skp"));
+  CHECK_THROWS_WITH(MakePolicy("./no_such_policy.so", SmallConfig(3)),
+                    Catch::Contains("no_such_policy.so"));
+}
+
+TEST_CASE("a plug-in that names a bad victim is put aside, once and in words") {
+  const std::string path = std::getenv("STOKER_TEST_PLUGIN_BAD");
+  for (const char* mode : {"range", "pinned", "absent", "none"}) {
+    CAPTURE(mode);
+    PolicyConfig config = SmallConfig(3);
+    std::vector<std::string> messages;
+    config.on_fault = [&](std::string_view message) { messages.emplace_back(message); };
+    PolicyDriver cache(path + ":mode=" + mode, config);
+    cache.Pin(0, true);
+    cache.UseAll({0, 1, 2, 1});
+    CHECK(cache.Use(3) == 2);  // LRU, pinned 0 passed over
+    CHECK(cache.Use(4) == 1);
+    REQUIRE(messages.size() == 1);
+    CHECK_THAT(messages[0], Catch::Contains("lru goes on"));
+  }
+  CHECK_THROWS_WITH(MakePolicy(path + ":mode=refuse", SmallConfig(3)),
+                    Catch::Contains("refused the configuration"));
+}
+
+}  // namespace
+}  // namespace stoker

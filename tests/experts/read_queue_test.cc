@@ -1,0 +1,184 @@
+#include "experts/read_queue.h"
+
+#include <cerrno>
+#include <vector>
+
+#include "tests/support/catch.h"
+
+namespace stoker {
+namespace {
+
+constexpr uint64_t kAlignment = 4096;
+constexpr uint64_t kPiece = 64 * 1024;
+
+// A queue of one file on one device, and one request of `bytes` at `offset`.
+struct Fixture {
+  explicit Fixture(uint64_t offset, uint64_t bytes) : queue({{{0, 0}}}, kAlignment, kPiece, 4, 4) {
+    queue.Push({0, offset, bytes, Destination(), 77});
+  }
+  static std::byte* Destination() { return reinterpret_cast<std::byte*>(uintptr_t{1} << 20); }
+  ReadCompletion Completion() {
+    ReadCompletion completion;
+    REQUIRE(queue.PopCompletion(&completion));
+    return completion;
+  }
+  ReadQueue queue;
+};
+
+TEST_CASE("a request is cut into aligned pieces that cover it once") {
+  const uint64_t offset = 3 * kAlignment + 5;
+  const uint64_t bytes = 3 * kPiece;
+  Fixture f(offset, bytes);
+  std::vector<ReadPiece*> pieces;
+  while (ReadPiece* piece = f.queue.Take(0)) pieces.push_back(piece);
+  REQUIRE(pieces.size() == 4);
+  uint64_t at = 3 * kAlignment;
+  uint64_t required = 0;
+  for (const ReadPiece* piece : pieces) {
+    CHECK(piece->offset == at);
+    CHECK(piece->length % kAlignment == 0);
+    CHECK(piece->destination == f.Destination() + (at - 3 * kAlignment));
+    at += piece->length;
+    required += piece->required;
+  }
+  CHECK(at >= offset + bytes);
+  CHECK(at < offset + bytes + kAlignment);
+  CHECK(required == bytes + 5);  // from the first aligned byte on
+  for (ReadPiece* piece : pieces) {
+    CHECK(f.queue.pending() == 1);
+    CHECK_FALSE(f.queue.has_completion());
+    CHECK(f.queue.Advance(*piece, static_cast<int64_t>(piece->required)) ==
+          ReadQueue::Step::kFinished);
+  }
+  CHECK(f.Completion().status == ReadStatus::kOk);
+  CHECK(f.queue.pending() == 0);
+}
+
+TEST_CASE("a short read goes on from the aligned place below its end") {
+  Fixture f(0, kPiece);
+  ReadPiece* piece = f.queue.Take(0);
+  CHECK(f.queue.Advance(*piece, 10000) == ReadQueue::Step::kAgain);
+  CHECK(piece->next_offset() == 8192);
+  CHECK(piece->next_destination() == f.Destination() + 8192);
+  CHECK(piece->next_length() == kPiece - 8192);
+  CHECK(f.queue.Advance(*piece, 511) == ReadQueue::Step::kLater);
+  CHECK(piece->next_offset() == 8192);
+  CHECK(f.queue.Advance(*piece, static_cast<int64_t>(kPiece - 8192)) ==
+        ReadQueue::Step::kFinished);
+  CHECK(f.Completion().status == ReadStatus::kOk);
+  CHECK(f.queue.stats().short_reads == 2);
+}
+
+TEST_CASE("bytes beyond the extent need not arrive") {
+  Fixture f(0, 4097);
+  ReadPiece* piece = f.queue.Take(0);
+  CHECK(piece->length == 8192);
+  CHECK(f.queue.Advance(*piece, 4096) == ReadQueue::Step::kAgain);
+  CHECK(f.queue.Advance(*piece, 1) == ReadQueue::Step::kFinished);
+  CHECK(f.Completion().status == ReadStatus::kOk);
+}
+
+// Answers `result` until the piece gives up; returns the number of attempts.
+int Exhaust(Fixture& f, int64_t result) {
+  ReadPiece* piece = f.queue.Take(0);
+  for (int attempts = 1; attempts < 1000; ++attempts) {
+    if (f.queue.Advance(*piece, result) == ReadQueue::Step::kFinished) return attempts;
+    CHECK(piece->backoff.count() > 0);
+    CHECK(piece->backoff <= std::chrono::milliseconds(110));
+  }
+  return 1000;
+}
+
+TEST_CASE("attempts without progress are bounded and named") {
+  Fixture f(100, 5000);
+  SECTION("nothing arrives") {
+    CHECK(Exhaust(f, 0) == 4);
+    const ReadCompletion completion = f.Completion();
+    CHECK(completion.status == ReadStatus::kShrank);
+    CHECK(completion.offset == 100);
+    CHECK(completion.tag == 77);
+  }
+  SECTION("less than a sector, for ever") {
+    CHECK(Exhaust(f, 511) == 16);
+    CHECK(f.Completion().status == ReadStatus::kShrank);
+  }
+  SECTION("a starved device") {
+    CHECK(Exhaust(f, -EAGAIN) == 60);
+    const ReadCompletion completion = f.Completion();
+    CHECK(completion.status == ReadStatus::kError);
+    CHECK(completion.error == EAGAIN);
+  }
+  SECTION("a bad sector") {
+    CHECK(Exhaust(f, -EIO) == 3);
+    CHECK(f.Completion().error == EIO);
+  }
+  SECTION("an error that retrying cannot mend") {
+    CHECK(Exhaust(f, -EINVAL) == 1);
+    CHECK(f.Completion().error == EINVAL);
+  }
+  CHECK(f.queue.pending() == 0);
+  CHECK(f.queue.stats().failed == 1);
+}
+
+TEST_CASE("attempts of different kinds are counted apart") {
+  Fixture f(0, kPiece);
+  ReadPiece* piece = f.queue.Take(0);
+  for (const int64_t result : {0L, -1L * EAGAIN, 511L, -1L * EIO, 0L, -1L * EIO, 0L, 1L}) {
+    CHECK(f.queue.Advance(*piece, result) == ReadQueue::Step::kLater);
+  }
+  CHECK(f.queue.Advance(*piece, kPiece) == ReadQueue::Step::kFinished);
+  CHECK(f.Completion().status == ReadStatus::kOk);
+}
+
+TEST_CASE("progress resets the count of attempts") {
+  Fixture f(0, kPiece);
+  ReadPiece* piece = f.queue.Take(0);
+  for (uint64_t done = 0; done + kAlignment < kPiece; done += kAlignment) {
+    CHECK(f.queue.Advance(*piece, -EIO) == ReadQueue::Step::kLater);
+    CHECK(f.queue.Advance(*piece, -EIO) == ReadQueue::Step::kLater);
+    CHECK(f.queue.Advance(*piece, kAlignment) == ReadQueue::Step::kAgain);
+  }
+  CHECK(f.queue.Advance(*piece, kAlignment) == ReadQueue::Step::kFinished);
+  CHECK(f.Completion().status == ReadStatus::kOk);
+}
+
+TEST_CASE("a failed request completes only when none of its pieces is in flight") {
+  Fixture f(0, 4 * kPiece);
+  ReadPiece* first = f.queue.Take(0);
+  ReadPiece* second = f.queue.Take(0);
+  CHECK(f.queue.Advance(*first, -EINVAL) == ReadQueue::Step::kFinished);
+  CHECK_FALSE(f.queue.has_completion());
+  CHECK(f.queue.Take(0) == nullptr);  // the rest is not worth reading
+  CHECK(f.queue.Advance(*second, 4096) == ReadQueue::Step::kFinished);
+  CHECK(f.Completion().error == EINVAL);
+}
+
+TEST_CASE("cancelling forgets what has not started and waits for the rest") {
+  Fixture f(0, 4 * kPiece);
+  f.queue.Push({0, 0, kPiece, f.Destination(), 78});
+  ReadPiece* first = f.queue.Take(0);
+  f.queue.Cancel();
+  CHECK(f.queue.Take(0) == nullptr);
+  ReadCompletion completion = f.Completion();
+  CHECK(completion.tag == 78);
+  CHECK(completion.status == ReadStatus::kCancelled);
+  CHECK_FALSE(f.queue.has_completion());
+  CHECK(f.queue.Advance(*first, kPiece) == ReadQueue::Step::kFinished);
+  CHECK(f.Completion().status == ReadStatus::kCancelled);
+}
+
+TEST_CASE("files are read from their own device, mirrors from any") {
+  ReadQueue queue({{{0, 0}}, {{1, 1}}, {{2, 0}, {3, 1}}}, kAlignment, kPiece, 8, 8);
+  queue.Push({0, 0, kPiece, Fixture::Destination(), 0});
+  queue.Push({1, 0, kPiece, Fixture::Destination(), 1});
+  queue.Push({2, 0, 2 * kPiece, Fixture::Destination(), 2});
+  CHECK(queue.n_devices() == 2);
+  CHECK(queue.Take(1)->handle == 1);
+  CHECK(queue.Take(0)->handle == 0);
+  CHECK(queue.Take(1)->handle == 3);
+  CHECK(queue.Take(0)->handle == 2);
+  CHECK(queue.Take(0) == nullptr);
+}
+
+}  // namespace
+}  // namespace stoker

@@ -1,0 +1,254 @@
+// Trace files: what goes in comes out; nothing malformed is believed; exports; synthetic traces.
+
+#include <algorithm>
+#include <sstream>
+
+#include "experts/trace_export.h"
+#include "experts/trace_io.h"
+#include "numa/bytes.h"
+#include "tests/support/catch.h"
+#include "tests/support/temp_dir.h"
+
+namespace stoker {
+namespace {
+
+using test::ReadFile;
+using test::TempDir;
+using test::WriteFile;
+
+Trace Sample(int64_t decode_tokens = 20) {
+  SynthOptions options;
+  options.n_layers = 5;
+  options.n_experts = 16;
+  options.prompt_tokens = 40;
+  options.prefill_chunk = 16;
+  options.decode_tokens = decode_tokens;
+  Trace trace = TraceFromSynth(options);
+  trace.header.model_hash = 0x1234567890abcdef;
+  trace.header.policy = "lfu:half_life=9";
+  trace.header.capacity = 11;
+  const TraceAccess accesses[] = {{.entry = 17,
+                                   .victim = 3,
+                                   .gate_weight = 0.25F,
+                                   .bytes = 77,
+                                   .wait_us = 5,
+                                   .rank = 1,
+                                   .outcome = AccessOutcome::kMiss}};
+  trace.Append({.kind = TraceKind::kPrefetch,
+                .layer = 1,
+                .token = 99,
+                .time_us = 123456,
+                .accesses = accesses});
+  return trace;
+}
+
+void CheckSame(const Trace& x, const Trace& y) {
+  CHECK(x.header.model_hash == y.header.model_hash);
+  CHECK(x.header.policy == y.header.policy);
+  CHECK(x.header.model == y.header.model);
+  CHECK(x.header.types == y.header.types);
+  CHECK(x.header.capacity == y.header.capacity);
+  CHECK(x.header.seed == y.header.seed);
+  CHECK(x.header.expert_bytes == y.header.expert_bytes);
+  CHECK(x.complete == y.complete);
+  std::ostringstream csv[2], jsonl[2];
+  ExportTrace(x, TraceFormat::kCsv, csv[0]);
+  ExportTrace(y, TraceFormat::kCsv, csv[1]);
+  ExportTrace(x, TraceFormat::kJsonl, jsonl[0]);
+  ExportTrace(y, TraceFormat::kJsonl, jsonl[1]);
+  CHECK(csv[0].str() == csv[1].str());
+  CHECK(jsonl[0].str() == jsonl[1].str());
+}
+
+TEST_CASE("a trace survives its file") {
+  const TempDir dir;
+  const Trace trace = Sample(5000);  // several blocks
+  for (const bool compress : {true, false}) {
+    SaveTrace(trace, dir / "t.stk", compress);
+    CHECK(IsTraceFile(dir / "t.stk"));
+    CheckSame(trace, LoadTrace(dir / "t.stk"));
+  }
+  CHECK(std::filesystem::file_size(dir / "t.stk") > 2 * kTraceBlockBytes);
+  CHECK(!IsTraceFile(dir / "none"));
+  CHECK_THROWS_WITH(LoadTrace(dir / "t.stk", 1000), Catch::Contains("more than 1000 B"));
+}
+
+TEST_CASE("a recording that was cut off between blocks is read as far as it goes") {
+  const TempDir dir;
+  SaveTrace(Sample(), dir / "t.stk", false);
+  std::string bytes = ReadFile(dir / "t.stk");
+  bytes.resize(bytes.size() - 32);  // the end record
+  WriteFile(dir / "t.stk", bytes);
+  const Trace trace = LoadTrace(dir / "t.stk");
+  CHECK(!trace.complete);
+  CHECK(trace.size() == Sample().size());
+}
+
+TEST_CASE("every truncation is an error that names file and offset, or an incomplete trace") {
+  const TempDir dir;
+  SaveTrace(Sample(3), dir / "t.stk", false);
+  const std::string bytes = ReadFile(dir / "t.stk");
+  int incomplete = 0;
+  for (size_t n = 0; n < bytes.size(); n += n < 200 ? 1 : 211) {
+    WriteFile(dir / "cut.stk", std::string_view(bytes).substr(0, n));
+    try {
+      incomplete += LoadTrace(dir / "cut.stk").complete ? 100 : 1;
+    } catch (const std::runtime_error& error) {
+      CHECK_THAT(error.what(), Catch::Contains("cut.stk: offset "));
+    }
+  }
+  CHECK(incomplete <= 1);  // after the header and before the first block only
+}
+
+TEST_CASE("no flipped byte goes unnoticed") {
+  const TempDir dir;
+  SaveTrace(Sample(3), dir / "t.stk", true);
+  const std::string bytes = ReadFile(dir / "t.stk");
+  // Both headers in full, then samples of the records and everything of the end.
+  for (size_t i = 0; i < bytes.size(); i += i < 200 || i + 40 > bytes.size() ? 1 : 61) {
+    std::string bad = bytes;
+    bad[i] = static_cast<char>(bad[i] ^ 0x41);
+    WriteFile(dir / "bad.stk", bad);
+    try {
+      const Trace trace = LoadTrace(dir / "bad.stk");
+      CAPTURE(i);
+      FAIL("accepted");
+    } catch (const std::runtime_error& error) {
+      if (std::string(error.what()).find("bad.stk") == std::string::npos) FAIL(error.what());
+    }
+  }
+}
+
+// Malformed records behind correct checksums: the writer signs whatever it is given.
+TEST_CASE("records that cannot be are refused by number and reason") {
+  const TempDir dir;
+  const auto refused = [&](const TraceRequest& request, const char* why) {
+    Trace trace;
+    trace.header = Sample().header;
+    {
+      TraceWriter writer(dir / "r.stk", trace.header);
+      writer.Append(request);
+      writer.Close();
+    }
+    CHECK_THROWS_WITH(LoadTrace(dir / "r.stk"),
+                      Catch::Contains("record 0: ") && Catch::Contains(why));
+  };
+  const TraceAccess wrong_layer[] = {{.entry = 16}};
+  const TraceAccess twice[] = {{.entry = 3}, {.entry = 3}};
+  const TraceAccess victim[] = {{.entry = 3, .victim = 80}};
+  const TraceAccess outcome[] = {{.entry = 3, .outcome = static_cast<AccessOutcome>(9)}};
+  const RouterChoice route[] = {{16, 0.5F}};
+  refused({.kind = static_cast<TraceKind>(7)}, "unknown kind 7");
+  refused({.phase = static_cast<Phase>(2)}, "unknown phase 2");
+  refused({.layer = 5}, "layer 5 of 5");
+  refused({.token = -1}, "negative token");
+  refused({.accesses = wrong_layer}, "not of layer 0");
+  refused({.accesses = twice}, "entry 3 twice");
+  refused({.accesses = victim}, "victim 80");
+  refused({.accesses = outcome}, "outcome 9");
+  refused({.routes_per_token = 1, .routes = route}, "routed expert 16 of 16");
+  refused({.n_tokens = 4'000'000'000U, .routes_per_token = 9}, "do not fit");
+}
+
+TEST_CASE("headers that cannot be are refused") {
+  const TempDir dir;
+  const auto refused = [&](auto change, const char* why) {
+    TraceHeader header = Sample().header;
+    change(header);
+    {
+      TraceWriter writer(dir / "h.stk", header);
+      writer.Close();
+    }
+    CHECK_THROWS_WITH(TraceReader(dir / "h.stk"),
+                      Catch::Contains("h.stk: offset ") && Catch::Contains(why));
+  };
+  refused([](TraceHeader& h) { h.n_experts = 0; }, "impossible shape");
+  refused([](TraceHeader& h) { h.n_experts = 1 << 30; }, "impossible shape");
+  refused([](TraceHeader& h) { h.top_k = 17; }, "impossible shape");
+  refused([](TraceHeader& h) { h.expert_bytes[2] = 0; }, "expert size");
+  WriteFile(dir / "v.stk", std::string("STOKTRC\n\x02\0\0\0\0\0\0\0", 16));
+  CHECK_THROWS_WITH(TraceReader(dir / "v.stk"), Catch::Contains("version 2"));
+  WriteFile(dir / "v.stk", std::string("STOKTRC\n\x01\0\0\0\xff\xff\xff\xff", 16));
+  CHECK_THROWS_WITH(TraceReader(dir / "v.stk"), Catch::Contains("header of 4294967295 bytes"));
+  CHECK_THROWS_WITH(TraceReader(dir.path()), Catch::Contains("not a regular file"));
+  CHECK_THROWS_AS(TraceReader(dir / "absent"), std::system_error);
+}
+
+TEST_CASE("a full disk ends the trace, not the run") {
+  const TraceHeader header = Sample().header;
+  try {
+    TraceWriter writer("/dev/full", header);
+    FAIL("the header was written to a full device");
+  } catch (const std::system_error& error) {
+    CHECK_THAT(error.what(), Catch::Contains("/dev/full"));
+  }
+}
+
+TEST_CASE("exports hold what their formats ask for") {
+  const Trace trace = Sample(2);
+  size_t n_demand = 0;
+  for (size_t i = 0; i < trace.size(); ++i) {
+    if (trace[i].kind == TraceKind::kDemand) n_demand += trace[i].accesses.size();
+  }
+  std::ostringstream oracle, perfetto;
+  ExportTrace(trace, TraceFormat::kOracleGeneral, oracle);
+  const std::string rows = oracle.str();
+  REQUIRE(rows.size() == 24 * n_demand);
+  for (size_t i = 0; i < n_demand; ++i) {
+    const char* row = rows.data() + 24 * i;
+    const auto next = LoadLe<int64_t>(row + 16);
+    CHECK(LoadLe<uint32_t>(row + 12) == 95'551'488);
+    if (next < 0) continue;
+    REQUIRE(next > static_cast<int64_t>(i));
+    REQUIRE(next < static_cast<int64_t>(n_demand));
+    CHECK(LoadLe<uint64_t>(rows.data() + 24 * next + 4) == LoadLe<uint64_t>(row + 4));
+  }
+  ExportTrace(trace, TraceFormat::kPerfetto, perfetto);
+  CHECK_THAT(perfetto.str(), Catch::Contains("\"traceEvents\"") &&
+                                 Catch::Contains("\"name\":\"expert 1.1\"") &&
+                                 Catch::EndsWith("]}\n"));
+  CHECK(ParseTraceFormat("oracleGeneral") == TraceFormat::kOracleGeneral);
+  CHECK_THROWS_WITH(ParseTraceFormat("xml"), Catch::Contains("perfetto"));
+}
+
+TEST_CASE("synthetic traces have the properties they are asked for") {
+  SynthOptions options;
+  options.n_layers = 4;
+  options.n_experts = 16;
+  options.decode_tokens = 20000;
+  options.runner_ups = 0;
+  options.zipf = 1.0;
+  options.top_k = 1;
+  // Repetition: with probability `locality` the noise stays, so the same expert mostly runs again.
+  const auto repeats = [](const Trace& trace) {
+    std::vector<EntryId> last(trace.header.n_layers, kNoEntry);
+    double same = 0;
+    for (size_t i = 0; i < trace.size(); ++i) {
+      same += trace[i].accesses[0].entry == last[trace[i].layer] ? 1 : 0;
+      last[trace[i].layer] = trace[i].accesses[0].entry;
+    }
+    return same / static_cast<double>(trace.size());
+  };
+  options.locality = 0.0;
+  const Trace plain = TraceFromSynth(options);
+  options.locality = 0.7;
+  const Trace sticky = TraceFromSynth(options);
+  CHECK(repeats(plain) == Approx(0.14).margin(0.02));  // sum of squared popularities
+  CHECK(repeats(sticky) > repeats(plain) + 0.3);
+  // Popularity: the most used expert of a layer has the share 1 / H(16) of Zipf's law.
+  for (const Trace* trace : {&plain, &sticky}) {
+    std::vector<double> count(64, 0.0);
+    for (size_t i = 0; i < trace->size(); ++i) count[(*trace)[i].accesses[0].entry] += 1.0;
+    for (int layer = 0; layer < 4; ++layer) {
+      const double most =
+          *std::max_element(count.begin() + layer * 16, count.begin() + layer * 16 + 16);
+      CHECK(most / 20000 == Approx(1.0 / 3.3807).margin(0.03));
+    }
+  }
+  options.top_k = 17;
+  CHECK_THROWS_WITH(TraceFromSynth(options), Catch::Contains("top-k = 17"));
+  CHECK(TraceFromSynth({.n_layers = 2, .decode_tokens = 5}).size() == 10);
+}
+
+}  // namespace
+}  // namespace stoker

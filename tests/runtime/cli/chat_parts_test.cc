@@ -1,0 +1,76 @@
+#include <string>
+
+#include "runtime/cli/chat_input.h"
+#include "runtime/cli/think_dimmer.h"
+#include "tests/support/catch.h"
+
+namespace stoker {
+namespace {
+
+constexpr const char* kDim = "\x1b[2m";
+constexpr const char* kNormal = "\x1b[22m";
+
+TEST_CASE("a line is a message, a slash word a command, a path a message") {
+  ChatInputParser parser;
+  CHECK(parser.Push("hello there")->text == "hello there");
+  CHECK_FALSE(parser.Push("   ").has_value());
+  const auto command = parser.Push("/save  notes.json ");
+  REQUIRE(command.has_value());
+  CHECK(command->kind == ChatInput::Kind::kCommand);
+  CHECK(command->command == "save");
+  CHECK(command->text == "notes.json");
+  CHECK(parser.Push("/etc/hosts is a file")->kind == ChatInput::Kind::kMessage);
+}
+
+TEST_CASE("a trailing backslash and a quoted block continue a message") {
+  ChatInputParser parser;
+  CHECK_FALSE(parser.Push("one\\").has_value());
+  CHECK(parser.continues());
+  CHECK_FALSE(parser.Push("/two\\").has_value());  // no command inside a message
+  CHECK(parser.Push("three")->text == "one\n/two\nthree");
+  CHECK_FALSE(parser.continues());
+
+  CHECK_FALSE(parser.Push("\"\"\"").has_value());
+  CHECK_FALSE(parser.Push("a\\").has_value());
+  CHECK_FALSE(parser.Push("").has_value());
+  CHECK(parser.Push("b\"\"\"")->text == "a\\\n\nb");
+  CHECK(parser.Push("\"\"\"inline\"\"\"")->text == "inline");
+  CHECK_FALSE(parser.Push("\"\"\"first").has_value());
+  CHECK(parser.Push("\"\"\"")->text == "first");
+}
+
+TEST_CASE("an interrupted message is dropped, an unfinished one counts at the end") {
+  ChatInputParser parser;
+  CHECK_FALSE(parser.Push("lost\\").has_value());
+  parser.Reset();
+  CHECK(parser.Push("kept")->text == "kept");
+  CHECK_FALSE(parser.Push("\"\"\"last").has_value());
+  CHECK(parser.Finish()->text == "last\n");
+  CHECK_FALSE(parser.Finish().has_value());
+}
+
+TEST_CASE("thinking is dimmed however the text is cut") {
+  const std::string text = "a<b <think>why < not</think> so";
+  const std::string expected =
+      std::string("a<b ") + kDim + "<think>why < not</think>" + kNormal + " so";
+  for (size_t step = 1; step <= text.size(); ++step) {
+    CAPTURE(step);
+    ThinkDimmer dimmer(true);
+    std::string out;
+    for (size_t at = 0; at < text.size(); at += step) out += dimmer.Push(text.substr(at, step));
+    CHECK(out + dimmer.Finish() == expected);
+  }
+  ThinkDimmer plain(false);
+  CHECK(plain.Push(text) == text);
+}
+
+TEST_CASE("an unfinished thought ends the shade") {
+  ThinkDimmer dimmer(true);
+  std::string out = dimmer.Push("<think>hm");
+  out += dimmer.Push("</thi");
+  out += dimmer.Finish();
+  CHECK(out == std::string(kDim) + "<think>hm</thi" + kNormal);
+}
+
+}  // namespace
+}  // namespace stoker

@@ -1,0 +1,303 @@
+// Uses the stoker binary as its users do, on a small synthetic model.
+
+#include <signal.h>
+#include <sys/stat.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "tests/runtime/cli/stoker_process.h"
+#include "tests/support/catch.h"
+#include "tests/support/golden_file.h"
+#include "tests/support/temp_dir.h"
+
+namespace stoker::test {
+namespace {
+
+using Json = nlohmann::json;
+using Terminal = StokerProcess::Terminal;
+
+bool Contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+// One model for all cases: 8 layers, 32 experts, a few megabytes.
+struct World {
+  TempDir dir;
+  std::string model;
+  World() : model((dir / "demo.gguf").string()) {
+    // History of chat and the like belong here, not into the user's home.
+    ::setenv("XDG_STATE_HOME", dir.path().c_str(), 1);
+    ::setenv("XDG_CACHE_HOME", dir.path().c_str(), 1);
+    const ProcessResult made =
+        RunStoker({"synth", model, "--preset", "demo", "--hidden", "128", "--expert-hidden", "128",
+                   "--vocab", "1024", "--type", "q8_0"});
+    if (made.exit_code != 0) throw std::runtime_error("synth failed: " + made.err);
+  }
+};
+
+const std::string& Model() {
+  static const World world;
+  return world.model;
+}
+
+TEST_CASE("run streams text to stdout and everything else to stderr") {
+  const ProcessResult r =
+      RunStoker({"run", Model(), "-p", "Hello", "-n", "12", "-s", "1", "-t", "1", "-c", "256"});
+  CAPTURE(r.err);
+  REQUIRE(r.exit_code == 0);
+  CHECK_FALSE(r.out.empty());
+  CHECK_FALSE(Contains(r.out, "stats:"));
+  CHECK(Contains(r.err, "mode:"));
+  CHECK(Contains(r.err, "stats: prompt"));
+  CHECK(Contains(r.err, "minimax-01"));
+
+  const ProcessResult again =
+      RunStoker({"run", Model(), "-p", "Hello", "-n", "12", "-s", "1", "-t", "1", "-c", "256"});
+  CHECK(again.out == r.out);
+}
+
+TEST_CASE("the prompt comes from stdin or a file, with the same answer") {
+  const std::vector<std::string> base = {"run", Model(), "-n", "8", "--temp", "0", "-c", "256"};
+  const auto with = [&](std::vector<std::string> more, const std::string& input) {
+    more.insert(more.begin(), base.begin(), base.end());
+    return RunStoker(more, input);
+  };
+  const TempDir dir;
+  WriteFile(dir / "prompt", "Tell me\n");
+  const ProcessResult argument = with({"-p", "Tell me"}, "");
+  CHECK(argument.exit_code == 0);
+  CHECK(with({}, "Tell me\n").out == argument.out);
+  CHECK(with({"-f", (dir / "prompt").string()}, "").out == argument.out);
+  CHECK(with({"-f", "-"}, "Tell me\n").out == argument.out);
+  const ProcessResult empty = with({}, "");
+  CHECK(empty.exit_code == 1);
+  CHECK(Contains(empty.err, "the prompt is empty"));
+}
+
+TEST_CASE("errors are one line on stderr with the right code") {
+  const auto check = [](const std::vector<std::string>& arguments, int code, const char* text) {
+    const ProcessResult r = RunStoker(arguments);
+    CAPTURE(arguments, r.err);
+    CHECK(r.exit_code == code);
+    CHECK(r.out.empty());
+    CHECK(r.err.starts_with("stoker: "));
+    CHECK(r.err.find('\n') == r.err.size() - 1);
+    CHECK(Contains(r.err, text));
+  };
+  check({"rnu"}, 2, "did you mean run?");
+  check({"run", "--tmep", "1"}, 2, "did you mean --temp?");
+  check({"run"}, 2, "MODEL");
+  check({"run", Model(), "--memory", "lots"}, 2, "not a size");
+  check({"run", Model(), "--top-p", "2"}, 2, "--top-p");
+  check({"run", "/nonexistent.gguf", "-p", "x"}, 1, "/nonexistent.gguf");
+  check({"run", Model(), "-f", "/nonexistent"}, 1, "/nonexistent");
+  check({"logits", Model(), "--ids", "1,x", "-o", "/tmp/x"}, 2, "not a token id");
+  check({"synth", "/nonexistent/x.gguf", "--preset", "demo"}, 1, "/nonexistent");
+  check({"synth", "/tmp/x.gguf", "--type", "q4_k_n"}, 2, "did you mean q4_k_m?");
+}
+
+TEST_CASE("Ctrl-C stops the stream, prints the statistics and exits with 130") {
+  StokerProcess process({"run", Model(), "-p", "Hello", "--raw", "-c", "100000", "-s", "3"},
+                        Terminal::kNone);
+  process.CloseInput();
+  REQUIRE(process.WaitFor(" "));
+  process.Signal(SIGINT);
+  const ProcessResult r = process.Finish();
+  CAPTURE(r.err);
+  CHECK(r.exit_code == 130);
+  CHECK(Contains(r.err, "stats: prompt"));
+  CHECK(Contains(r.err, "stopped: interrupted"));
+}
+
+TEST_CASE("a reader that goes away ends the run quietly") {
+  StokerProcess process({"run", Model(), "-p", "Hello", "-c", "100000", "-s", "3"},
+                        Terminal::kNone);
+  process.CloseInput();
+  REQUIRE(process.WaitFor(" "));
+  process.CloseOutput();
+  const ProcessResult r = process.Finish();
+  CAPTURE(r.err);
+  CHECK(r.exit_code == 0);
+  CHECK(Contains(r.err, "stats: prompt"));
+}
+
+TEST_CASE("a full disk behind stdout is an error") {
+  if (!std::filesystem::exists("/dev/full")) return;
+  const std::string command = std::string(std::getenv("STOKER_BINARY")) + " inspect " + Model() +
+                              " > /dev/full 2> /dev/null";
+  const int status = std::system(command.c_str());
+  CHECK(WEXITSTATUS(status) == 1);
+}
+
+TEST_CASE("inspect describes the file") {
+  const ProcessResult text = RunStoker({"inspect", Model(), "--tensors"});
+  CHECK(text.exit_code == 0);
+  CHECK(Contains(text.out, "lllllllS"));
+  CHECK(Contains(text.out, "blk.7.attn_q.weight"));
+  const ProcessResult r = RunStoker({"inspect", "-m", Model(), "--json"});
+  REQUIRE(r.exit_code == 0);
+  const Json json = Json::parse(r.out);
+  CHECK(json["config"]["n_layers"] == 8);
+  CHECK(json["config"]["attention_pattern"] == "lllllllS");
+  CHECK(json["tensors"].size() > 80);
+  uint64_t bytes = 0;
+  for (const Json& tensor : json["tensors"]) bytes += tensor["bytes"].get<uint64_t>();
+  CHECK(json["tensor_bytes"] == bytes);
+  CHECK(json["files"][0]["bytes"].get<uint64_t>() == std::filesystem::file_size(Model()));
+}
+
+TEST_CASE("logits writes what was asked for, the same for every chunk length") {
+  const TempDir dir;
+  const auto run = [&](const std::string& name, const std::string& chunk) {
+    const std::filesystem::path out = dir / name;
+    const ProcessResult r =
+        RunStoker({"logits", Model(), "--ids", "5,6,7,8,9,10,11,12", "--greedy", "3", "--layers",
+                   "--exact", "-ub", chunk, "-o", out.string()});
+    CAPTURE(r.err);
+    REQUIRE(r.exit_code == 0);
+    CHECK(r.out.empty());
+    return out;
+  };
+  const auto whole = run("a", "512");
+  using testing::ReadGolden;
+  CHECK(ReadGolden(whole, "logits").shape == std::vector<int64_t>{8, 1024});
+  CHECK(ReadGolden(whole, "layer_out").shape == std::vector<int64_t>{8, 8, 128});
+  CHECK(ReadGolden(whole, "router_ids").shape == std::vector<int64_t>{8, 8, 2});
+  CHECK(ReadGolden(whole, "router_weights").shape == std::vector<int64_t>{8, 8, 2});
+  CHECK(ReadGolden(whole, "decode_logits").shape == std::vector<int64_t>{3, 1024});
+  const auto ids = ReadGolden(whole, "decode_ids");
+  CHECK(ids.shape == std::vector<int64_t>{3});
+
+  // The first greedy id is the likeliest after the prompt.
+  const auto logits = ReadGolden(whole, "logits").f32;
+  const auto last = logits.end() - 1024;
+  CHECK(ids.i32[0] == std::max_element(last, logits.end()) - last);
+
+  const auto pieces = ReadGolden(run("b", "3"), "logits").f32;
+  REQUIRE(pieces.size() == logits.size());
+  float worst = 0, largest = 0;
+  for (size_t i = 0; i < logits.size(); ++i) {
+    worst = std::max(worst, std::abs(logits[i] - pieces[i]));
+    largest = std::max(largest, std::abs(logits[i]));
+  }
+  CHECK(worst < 1e-4f * largest);
+}
+
+TEST_CASE("bench reports llama-bench's keys and its own") {
+  const ProcessResult r = RunStoker(
+      {"bench", Model(), "-p", "16", "-n", "4", "-d", "0,8", "-r", "2", "-o", "json", "-t", "1"});
+  CAPTURE(r.err);
+  REQUIRE(r.exit_code == 0);
+  const Json rows = Json::parse(r.out);
+  REQUIRE(rows.size() == 4);
+  for (const char* key : {"n_prompt",
+                          "n_gen",
+                          "n_depth",
+                          "avg_ts",
+                          "stddev_ts",
+                          "samples_ts",
+                          "samples_ns",
+                          "n_threads",
+                          "model_filename",
+                          "model_size",
+                          "mode",
+                          "isa",
+                          "read_ceiling_bytes_per_s",
+                          "weight_bytes_per_token",
+                          "roof_fraction",
+                          "disk_bytes_per_token",
+                          "hit_rate",
+                          "disk_ceiling_bytes_per_s",
+                          "stall_fraction",
+                          "major_faults_per_token"}) {
+    CAPTURE(key);
+    CHECK(rows[0].contains(key));
+  }
+  CHECK(rows[0]["n_prompt"] == 16);
+  CHECK(rows[1]["n_gen"] == 4);
+  CHECK(rows[3]["n_depth"] == 8);
+  CHECK(rows[1]["samples_ts"].size() == 2);
+  CHECK(rows[1]["roof_fraction"].get<double>() > 0);
+  CHECK(rows[0]["roof_fraction"].is_null());
+
+  const ProcessResult md =
+      RunStoker({"bench", Model(), "-p", "8", "-n", "0", "-r", "1", "-t", "1"});
+  CHECK(Contains(md.out, "pp8"));
+  CHECK_FALSE(Contains(md.out, "tg"));
+}
+
+TEST_CASE("perplexity against its own base diverges by nothing") {
+  const TempDir dir;
+  std::string text;
+  for (int i = 0; i < 120; ++i) text += "the road climbs past the old house " + std::to_string(i);
+  WriteFile(dir / "text", text);
+  const std::string file = (dir / "text").string(), base = (dir / "base").string();
+  const ProcessResult plain = RunStoker(
+      {"perplexity", Model(), "-f", file, "-c", "64", "--chunks", "2", "--save-base", base});
+  CAPTURE(plain.err);
+  REQUIRE(plain.exit_code == 0);
+  CHECK(Contains(plain.out, "Final estimate: PPL = "));
+  const ProcessResult kl = RunStoker({"perplexity", Model(), "--kl-base", base});
+  CAPTURE(kl.err);
+  REQUIRE(kl.exit_code == 0);
+  CHECK(Contains(kl.out, "Mean    KLD:"));
+  CHECK(Contains(kl.out, "Same top p: 100.000"));
+  const ProcessResult wrong = RunStoker({"perplexity", Model(), "--kl-base", file});
+  CHECK(wrong.exit_code == 1);
+}
+
+TEST_CASE("chat from a pipe answers each line") {
+  const TempDir dir;
+  const std::string save = (dir / "talk.json").string();
+  const ProcessResult r = RunStoker({"chat", Model(), "-n", "4", "-s", "1", "-c", "1000"},
+                                    "Hello\nAnd now?\n/save " + save + "\n/stats\n/nonsense\n");
+  CAPTURE(r.err);
+  CHECK(r.exit_code == 0);
+  CHECK(Contains(r.err, "stats: prompt"));
+  CHECK(Contains(r.err, "unknown command /nonsense"));
+  const Json talk = Json::parse(ReadFile(save));
+  REQUIRE(talk.size() == 4);
+  CHECK(talk[2]["content"] == "And now?");
+  // The second prompt stands on the first answer's state.
+  CHECK_FALSE(Contains(r.err, "(0 reused)"));
+}
+
+TEST_CASE("chat on a terminal: prompt, commands, Ctrl-C stops the answer, Ctrl-D leaves") {
+  ::setenv("TERM", "xterm", 1);
+  StokerProcess chat({"chat", Model(), "-s", "1", "-c", "20000"}, Terminal::kPty);
+  REQUIRE(chat.WaitFor("> "));
+  chat.Send("/help\n");
+  REQUIRE(chat.WaitFor("/system TEXT"));
+  chat.Send("half a line\x03");  // Ctrl-C at the prompt drops the line
+  REQUIRE(chat.WaitFor("^C"));
+  chat.Send("/system Be brief.\n");
+  REQUIRE(chat.WaitFor("system prompt: Be brief."));
+  chat.Send("Tell me everything\n");
+  ::usleep(500'000);
+  chat.Send("\x03");
+  chat.Send("/stats\n");
+  REQUIRE(chat.WaitFor("stats: prompt"));
+  REQUIRE(chat.WaitFor("stopped: "));
+  chat.Send("\x04");
+  const ProcessResult r = chat.Finish();
+  CAPTURE(r.out);
+  CHECK(r.exit_code == 0);
+  const std::filesystem::path history =
+      std::filesystem::path(std::getenv("XDG_STATE_HOME")) / "stoker" / "chat_history";
+  CHECK(Contains(ReadFile(history), "Tell"));
+}
+
+TEST_CASE("probe describes the machine") {
+  const ProcessResult r = RunStoker({"probe", "--json", "--quick"});
+  REQUIRE(r.exit_code == 0);
+  const Json json = Json::parse(r.out);
+  CHECK(json["topology"]["n_cpus"].get<int>() >= 1);
+  CHECK(json["findings"].is_array());
+}
+
+}  // namespace
+}  // namespace stoker::test

@@ -1,0 +1,91 @@
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "runtime/cli/divergence_base.h"
+#include "runtime/cli/perplexity_math.h"
+#include "tests/support/catch.h"
+#include "tests/support/near.h"
+#include "tests/support/temp_dir.h"
+
+namespace stoker {
+namespace {
+
+TEST_CASE("log softmax sums to one and keeps masked ids out") {
+  std::vector<float> log_probs;
+  LogSoftmax(std::vector<float>{1.0f, 2.0f, -std::numeric_limits<float>::infinity()}, &log_probs);
+  CHECK(test::Near(std::exp(log_probs[0]) + std::exp(log_probs[1]), 1.0));
+  CHECK(std::isinf(log_probs[2]));
+}
+
+TEST_CASE("divergence of a distribution from itself is nothing, from another what the sum says") {
+  std::vector<float> p, q;
+  LogSoftmax(std::vector<float>{0.0f, 1.0f, 2.0f}, &p);
+  LogSoftmax(std::vector<float>{2.0f, 1.0f, 0.0f}, &q);
+  DivergenceStatistics same;
+  same.Add(p, p, 1);
+  CHECK(test::Near(same.divergence().mean(), 0.0, 1e-12));
+  CHECK(same.same_top().mean() == 1.0);
+
+  DivergenceStatistics other;
+  other.Add(p, q, 2);
+  double expected = 0;
+  for (int i = 0; i < 3; ++i) expected += std::exp(p[i]) * (p[i] - q[i]);
+  CHECK(test::Near(other.divergence().mean(), expected));
+  CHECK(other.same_top().mean() == 0.0);
+  CHECK(test::Near(other.log_ratio().mean(), p[2] - q[2]));
+}
+
+TEST_CASE("quantiles run from the smallest to the largest") {
+  DivergenceStatistics statistics;
+  std::vector<float> p, q;
+  LogSoftmax(std::vector<float>{0.0f, 0.0f}, &p);
+  for (int i = 0; i <= 10; ++i) {
+    LogSoftmax(std::vector<float>{0.0f, 0.1f * static_cast<float>(i)}, &q);
+    statistics.Add(p, q, 0);
+  }
+  CHECK(test::Near(statistics.Quantile(0.0), 0.0, 1e-7));
+  CHECK(statistics.Quantile(0.5) > 0.0);
+  CHECK(statistics.Quantile(1.0) > statistics.Quantile(0.5));
+}
+
+TEST_CASE("mean and its error") {
+  MeanError values;
+  for (const double v : {1.0, 2.0, 3.0}) values.Add(v);
+  CHECK(test::Near(values.mean(), 2.0));
+  CHECK(test::Near(values.error(), std::sqrt((2.0 / 3.0) / 2.0)));
+}
+
+TEST_CASE("a saved base comes back, a damaged one is refused") {
+  const test::TempDir dir;
+  const std::string path = (dir / "base").string();
+  const std::vector<int32_t> tokens = {0, 1, 2, 1};
+  std::vector<float> log_probs;
+  LogSoftmax(std::vector<float>{0.5f, -3.0f, 1.0f}, &log_probs);
+  {
+    DivergenceBaseWriter writer(path, {3, 4, 1, 2}, tokens);
+    writer.Add(log_probs);
+    writer.Commit();
+  }
+  DivergenceBaseReader reader(path);
+  CHECK(reader.tokens() == tokens);
+  std::vector<float> back;
+  reader.Next(&back);
+  for (size_t i = 0; i < 3; ++i) CHECK(test::Near(back[i], log_probs[i], 3e-4));
+
+  const std::string bytes = test::ReadFile(path);
+  test::WriteFile(path, bytes.substr(0, bytes.size() - 1));
+  CHECK_THROWS_AS(DivergenceBaseReader(path), std::runtime_error);
+  test::WriteFile(path, "GGUF" + bytes);
+  CHECK_THROWS_AS(DivergenceBaseReader(path), std::runtime_error);
+}
+
+TEST_CASE("an unfinished base leaves no file") {
+  const test::TempDir dir;
+  const std::string path = (dir / "base").string();
+  { DivergenceBaseWriter writer(path, {3, 4, 1, 2}, std::vector<int32_t>{0, 1, 2, 1}); }
+  CHECK(std::filesystem::is_empty(dir.path()));
+}
+
+}  // namespace
+}  // namespace stoker

@@ -1,0 +1,254 @@
+// Every kernel of every level this machine has against the scalar specification: all types, row
+// lengths, token counts and scale sizes, at unaligned addresses, with bytes behind the last block
+// that must not matter.
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <vector>
+
+#include "numa/node_buffer.h"
+#include "runtime/kernels/dequantize.h"
+#include "runtime/kernels/kernel_table.h"
+#include "tests/runtime/kernels/random_weights.h"
+#include "tests/support/catch.h"
+
+namespace stoker {
+namespace {
+
+std::vector<IsaLevel> VectorLevels() {
+  std::vector<IsaLevel> levels;
+  const IsaLevel best = CpuFeatures::Detect().best_level();
+  if (best >= IsaLevel::kAvx2) levels.push_back(IsaLevel::kAvx2);
+  if (best >= IsaLevel::kAvx512) levels.push_back(IsaLevel::kAvx512);
+  return levels;
+}
+
+// Owns the bytes of Q8Rows.
+struct Q8 {
+  std::vector<int8_t> codes;
+  std::vector<float> scales;
+  std::vector<float> sums;
+  Q8Rows rows;
+
+  Q8(const KernelTable& kernels, const std::vector<float>& x, int64_t m, int64_t k) {
+    rows.m = m;
+    rows.k = k;
+    rows.n_groups = (k + kGroup - 1) / kGroup;
+    rows.code_stride = rows.n_groups * kGroup + 64;
+    rows.side_stride = rows.n_groups * kSubBlocksPerGroup + 16;
+    // Unpadded bytes are poison, so that reading outside a row shows.
+    codes.assign(static_cast<size_t>(m * rows.code_stride), 111);
+    scales.assign(static_cast<size_t>(m * rows.side_stride),
+                  std::numeric_limits<float>::quiet_NaN());
+    sums = scales;
+    rows.codes = codes.data();
+    rows.scales = scales.data();
+    rows.sums = sums.data();
+    for (int64_t t = 0; t < m; ++t) {
+      kernels.quantize_q8(x.data() + t * k, k, rows.n_groups * kGroup,
+                          codes.data() + t * rows.code_stride,
+                          scales.data() + t * rows.side_stride, sums.data() + t * rows.side_stride);
+    }
+  }
+};
+
+// sum |w x| per row and token: what the tolerances are relative to.
+std::vector<double> Magnitudes(DType type, const std::byte* w, int64_t row_bytes, int64_t rows,
+                               const std::vector<float>& x, int64_t m, int64_t k) {
+  std::vector<double> out(static_cast<size_t>(rows * m));
+  std::vector<float> row(static_cast<size_t>(k));
+  for (int64_t r = 0; r < rows; ++r) {
+    DequantizeRow(type, w + r * row_bytes, row.data(), k);
+    for (int64_t t = 0; t < m; ++t) {
+      double sum = 0.0;
+      for (int64_t i = 0; i < k; ++i) {
+        sum += std::fabs(static_cast<double>(row[static_cast<size_t>(i)]) *
+                         x[static_cast<size_t>(t * k + i)]);
+      }
+      out[static_cast<size_t>(t * rows + r)] = sum;
+    }
+  }
+  return out;
+}
+
+struct Shape {
+  int64_t rows;
+  int64_t k;
+  int64_t m;
+};
+
+struct Case {
+  std::vector<std::byte> bytes;
+  WeightRows w;
+  std::vector<float> x;
+  std::vector<double> magnitudes;
+
+  Case(DType type, const Shape& shape, std::mt19937& rng, double low, double high) {
+    const std::vector<std::byte> exact =
+        test::RandomWeights(type, shape.rows, shape.k, rng, low, high);
+    bytes.resize(exact.size() + 1);  // One byte in front makes every address odd.
+    std::memcpy(bytes.data() + 1, exact.data(), exact.size());
+    bytes.shrink_to_fit();
+    w = {bytes.data() + 1, static_cast<int64_t>(exact.size()) / shape.rows, shape.rows};
+    x = test::RandomActivations(shape.m * shape.k, rng);
+    magnitudes = Magnitudes(type, w.data, w.row_bytes, shape.rows, x, shape.m, shape.k);
+  }
+};
+
+double WorstRelative(const std::vector<float>& got, const std::vector<float>& expected,
+                     const std::vector<double>& magnitudes) {
+  double worst = 0.0;
+  for (size_t i = 0; i < got.size(); ++i) {
+    const double error = std::fabs(static_cast<double>(got[i]) - expected[i]);
+    worst = std::max(worst, std::isfinite(got[i]) ? error / (magnitudes[i] + 1e-30) : 1e30);
+  }
+  return worst;
+}
+
+const Shape kShapes[] = {{3, 256, 1},  {5, 512, 2},  {4, 768, 3},   {7, 256, 4},  {9, 1280, 5},
+                         {2, 256, 6},  {1, 2304, 7}, {5, 512, 8},   {6, 256, 9},  {18, 512, 17},
+                         {33, 512, 64}, {64, 256, 64}};
+
+std::vector<Shape> ShapesFor(DType type) {
+  std::vector<Shape> shapes(std::begin(kShapes), std::end(kShapes));
+  if (Info(type).block_elements == 32) {
+    for (const int64_t k : {32, 96, 288, 544, 992}) shapes.push_back({17, k, 1 + k / 32 % 19});
+  }
+  return shapes;
+}
+
+TEST_CASE("a level's table is its own") {
+  CHECK(KernelsFor(IsaLevel::kScalar).level == IsaLevel::kScalar);
+  for (const IsaLevel level : VectorLevels()) {
+    CHECK(KernelsFor(level).level == level);
+    for (const DType type : test::kQuantizedTypes) {
+      CHECK(KernelsFor(level).For(type).gemm_q8 != nullptr);
+      CHECK(KernelsFor(level).For(type).dot_q8 != KernelsFor(IsaLevel::kScalar).For(type).dot_q8);
+    }
+  }
+}
+
+TEST_CASE("integer kernels agree with the scalar ones") {
+  const KernelTable& scalar = KernelsFor(IsaLevel::kScalar);
+  for (const IsaLevel level : VectorLevels()) {
+    const KernelTable& kernels = KernelsFor(level);
+    for (const DType type : test::kQuantizedTypes) {
+      std::mt19937 rng(11);
+      for (const Shape& shape : ShapesFor(type)) {
+        // The scales cover what f16 holds: subnormal, common, near its largest.
+        for (const auto& [low, high] : {std::pair{-3.0, -1.0}, {-7.5, -5.0}, {4.0, 4.8}}) {
+          const Case c(type, shape, rng, low, high);
+          const Q8 x(scalar, c.x, shape.m, shape.k);
+          const Q8 own(kernels, c.x, shape.m, shape.k);
+          std::vector<float> expected(static_cast<size_t>(shape.rows * shape.m), 1e30f);
+          std::vector<float> got = expected;
+          scalar.For(type).dot_q8(c.w, x.rows, expected.data(), shape.rows);
+          kernels.For(type).dot_q8(c.w, own.rows, got.data(), shape.rows);
+          CAPTURE(IsaLevelName(level), Info(type).name, shape.rows, shape.k, shape.m, low);
+          CHECK(WorstRelative(got, expected, c.magnitudes) < 1e-5);
+          if (kernels.For(type).gemm_q8 != nullptr) {
+            const NodeBuffer scratch = NodeBuffer::Allocate(
+                static_cast<size_t>(kernels.gemm_scratch_bytes), "test scratch");
+            std::fill(got.begin(), got.end(), 1e30f);
+            kernels.For(type).gemm_q8(c.w, own.rows, scratch.data(), got.data(), shape.rows);
+            CHECK(WorstRelative(got, expected, c.magnitudes) < 1e-5);
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("full-precision kernels agree with the scalar ones and do not depend on m") {
+  const KernelTable& scalar = KernelsFor(IsaLevel::kScalar);
+  for (const IsaLevel level : VectorLevels()) {
+    const KernelTable& kernels = KernelsFor(level);
+    std::vector<DType> types(std::begin(test::kQuantizedTypes), std::end(test::kQuantizedTypes));
+    types.insert(types.end(), std::begin(test::kPlainTypes), std::end(test::kPlainTypes));
+    for (const DType type : types) {
+      std::mt19937 rng(12);
+      std::vector<Shape> shapes = ShapesFor(type);
+      if (Info(type).block_elements == 1) {
+        for (const int64_t k : {1, 7, 15, 16, 17, 63, 96, 2047, 2049}) shapes.push_back({5, k, 4});
+      }
+      for (const Shape& shape : shapes) {
+        const Case c(type, shape, rng, -3.0, -1.0);
+        const F32Rows x{c.x.data(), shape.k, shape.m, shape.k};
+        const size_t n = static_cast<size_t>(shape.rows * shape.m);
+        std::vector<float> expected(n);
+        std::vector<float> got(n);
+        scalar.For(type).dot_f32(c.w, x, expected.data(), shape.rows);
+        kernels.For(type).dot_f32(c.w, x, got.data(), shape.rows);
+        CAPTURE(IsaLevelName(level), Info(type).name, shape.rows, shape.k, shape.m);
+        // The formats with a minimum lose a little where code and minimum cancel.
+        CHECK(WorstRelative(got, expected, c.magnitudes) < 2e-6);
+        // Token by token and row by row: the same bits.
+        std::vector<float> single(n);
+        for (int64_t t = 0; t < shape.m; ++t) {
+          for (int64_t r = 0; r < shape.rows; ++r) {
+            const WeightRows row{c.w.data + r * c.w.row_bytes, c.w.row_bytes, 1};
+            kernels.For(type).dot_f32(row, SliceRows(x, t, 1),
+                                      single.data() + t * shape.rows + r, shape.rows);
+          }
+        }
+        CHECK(std::memcmp(single.data(), got.data(), n * sizeof(float)) == 0);
+      }
+    }
+  }
+}
+
+// The values of a quantised group, sorted: what is left of it when the order is the level's own.
+template <typename T>
+std::vector<T> SortedGroup(const std::vector<T>& values, int64_t group, int64_t size) {
+  std::vector<T> sorted(values.begin() + group * size, values.begin() + (group + 1) * size);
+  const auto is_nan = [](T value) { return std::isnan(static_cast<float>(value)); };
+  std::sort(sorted.begin(), sorted.end(),
+            [&](T a, T b) { return is_nan(b) ? !is_nan(a) : a < b; });
+  return sorted;
+}
+
+TEST_CASE("quantised activations are the same values at every level") {
+  std::mt19937 rng(13);
+  const int64_t k = 1024 + 96;
+  std::vector<float> x = test::RandomActivations(k, rng);
+  std::fill(x.begin() + 64, x.begin() + 96, 0.0f);
+  for (int i = 96; i < 128; ++i) x[static_cast<size_t>(i)] *= 1e-38f;
+  for (int i = 128; i < 160; ++i) x[static_cast<size_t>(i)] *= 1e37f;
+  for (int i = 160; i < 192; ++i) x[static_cast<size_t>(i)] = static_cast<float>(i) - 175.5f;
+  x[200] = std::numeric_limits<float>::infinity();
+  x[230] = std::numeric_limits<float>::quiet_NaN();
+  const Q8 expected(KernelsFor(IsaLevel::kScalar), x, 1, k);
+  CHECK(expected.codes[64] == 0);
+  CHECK(std::isnan(expected.scales[200 / 16]));
+  CHECK(std::isnan(expected.sums[230 / 16]));
+  for (const IsaLevel level : VectorLevels()) {
+    const Q8 got(KernelsFor(level), x, 1, k);
+    CAPTURE(IsaLevelName(level));
+    const auto same = [](float a, float b) { return a == b || (std::isnan(a) && std::isnan(b)); };
+    for (int64_t g = 0; g < expected.rows.n_groups; ++g) {
+      CHECK(SortedGroup(got.codes, g, 256) == SortedGroup(expected.codes, g, 256));
+      const std::vector<float> scales = SortedGroup(expected.scales, g, 16);
+      const std::vector<float> sums = SortedGroup(expected.sums, g, 16);
+      CHECK(std::equal(scales.begin(), scales.end(), SortedGroup(got.scales, g, 16).begin(), same));
+      CHECK(std::equal(sums.begin(), sums.end(), SortedGroup(got.sums, g, 16).begin(), same));
+    }
+  }
+}
+
+TEST_CASE("quantised activations are within half a step") {
+  std::mt19937 rng(14);
+  const std::vector<float> x = test::RandomActivations(512, rng);
+  const Q8 q(KernelsFor(IsaLevel::kScalar), x, 1, 512);
+  for (size_t i = 0; i < x.size(); ++i) {
+    const float scale = q.scales[i / 16];
+    if (!(std::fabs(x[i] - scale * q.codes[i]) <= 0.5001f * scale)) {
+      CAPTURE(i);
+      CHECK(x[i] == scale * q.codes[i]);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace stoker

@@ -1,0 +1,148 @@
+// The backends and their activations inside a thread team: fast against reference, any number of
+// threads the same bits, gathered rows like prepared ones, and the error of integer activations.
+
+#include <cmath>
+#include <cstring>
+#include <memory>
+#include <vector>
+
+#include "numa/thread_team.h"
+#include "runtime/matmul/activations.h"
+#include "runtime/matmul/fast_backend.h"
+#include "runtime/matmul/reference_backend.h"
+#include "tests/runtime/kernels/random_weights.h"
+#include "tests/support/catch.h"
+
+namespace stoker {
+namespace {
+
+std::vector<float> Product(ThreadTeam& team, MatmulBackend& backend, const TensorView& weight,
+                           const std::vector<float>& x, int64_t m,
+                           IsaLevel level = ActiveIsaLevel()) {
+  Activations activations(m + 3, weight.cols() + 64, level);
+  std::vector<float> y(static_cast<size_t>(m * weight.rows()), -7.0f);
+  team.Run([&](const Worker& worker) {
+    activations.Prepare(worker, x.data(), m, weight.cols(), weight.cols(),
+                        backend.FormsFor(weight.type, m));
+    worker.Barrier();
+    backend.Multiply(worker, weight, activations, y.data(), weight.rows());
+  });
+  return y;
+}
+
+std::vector<IsaLevel> Levels() {
+  std::vector<IsaLevel> levels{IsaLevel::kScalar};
+  const IsaLevel best = CpuFeatures::Detect().best_level();
+  if (best >= IsaLevel::kAvx2) levels.push_back(IsaLevel::kAvx2);
+  if (best >= IsaLevel::kAvx512) levels.push_back(IsaLevel::kAvx512);
+  return levels;
+}
+
+// |a - b| / |b| over all elements.
+double RelativeError(const std::vector<float>& a, const std::vector<float>& b) {
+  double difference = 0.0;
+  double size = 0.0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    difference += std::pow(static_cast<double>(a[i]) - b[i], 2);
+    size += std::pow(static_cast<double>(b[i]), 2);
+  }
+  return std::sqrt(difference / size);
+}
+
+TEST_CASE("exact products agree with the reference, integer ones within their rounding") {
+  std::vector<DType> types(std::begin(test::kQuantizedTypes), std::end(test::kQuantizedTypes));
+  types.insert(types.end(), std::begin(test::kPlainTypes), std::end(test::kPlainTypes));
+  ThreadTeam one(1, false);
+  const auto reference = MakeReferenceBackend(1, 4096);
+  for (const DType type : types) {
+    std::mt19937 rng(31);
+    const int64_t rows = 70;
+    const int64_t cols = 512;
+    const std::vector<std::byte> bytes = test::RandomWeights(type, rows, cols, rng);
+    const TensorView weight = test::MatrixView(type, rows, cols, bytes);
+    for (const int64_t m : {1, 5, 40}) {
+      const std::vector<float> x = test::RandomActivations(m * cols, rng);
+      const std::vector<float> expected = Product(one, *reference, weight, x, m);
+      for (const IsaLevel level : Levels()) {
+        CAPTURE(Info(type).name, m, IsaLevelName(level));
+        const auto exact = MakeFastBackend(Precision::kExact, 1, level);
+        CHECK(RelativeError(Product(one, *exact, weight, x, m, level), expected) < 1e-6);
+        const auto fast = MakeFastBackend(Precision::kFast, 1, level);
+        // Rounding to 127 steps of the block's largest value: about 0.5 % of the norm, more with
+        // the tenfold values among these activations.
+        CHECK(RelativeError(Product(one, *fast, weight, x, m, level), expected) <
+              (Info(type).block_elements == 1 ? 1e-6 : 0.02));
+      }
+    }
+  }
+}
+
+TEST_CASE("the number of threads does not change a bit") {
+  ThreadTeam one(1, false);
+  std::unique_ptr<ThreadTeam> two;
+  try {
+    two = std::make_unique<ThreadTeam>(2, false);
+  } catch (const std::runtime_error&) {
+    WARN("skipped: this process may use one CPU only");
+    return;
+  }
+  for (const DType type : {DType::kQ4_K, DType::kQ8_0, DType::kBF16, DType::kF32}) {
+    for (const int64_t rows : {5, 131}) {
+      std::mt19937 rng(32);
+      const int64_t cols = 768;
+      const std::vector<std::byte> bytes = test::RandomWeights(type, rows, cols, rng);
+      const TensorView weight = test::MatrixView(type, rows, cols, bytes);
+      for (const int64_t m : {1, 3, 33}) {
+        const std::vector<float> x = test::RandomActivations(m * cols, rng);
+        for (const Precision precision : {Precision::kFast, Precision::kExact}) {
+          const auto first = MakeFastBackend(precision, 1);
+          const auto second = MakeFastBackend(precision, 2);
+          CAPTURE(Info(type).name, rows, m);
+          CHECK(Product(one, *first, weight, x, m) == Product(*two, *second, weight, x, m));
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("gathered rows equal prepared rows in every form") {
+  std::mt19937 rng(33);
+  const int64_t k = 288;
+  const std::vector<float> x = test::RandomActivations(6 * k, rng);
+  const std::vector<int32_t> rows = {5, 0, 0, 3};
+  Activations source(6, k);
+  Activations gathered(4, k);
+  ThreadTeam team(1, false);
+  team.Run([&](const Worker& worker) {
+    source.Prepare(worker, x.data(), 6, k, k, kActF32 | kActQ8);
+    worker.Barrier();
+    gathered.Gather(worker, source, rows, kActF32 | kActQ8);
+  });
+  REQUIRE(gathered.m() == 4);
+  REQUIRE(gathered.k() == k);
+  const Q8Rows from = source.q8_rows();
+  const Q8Rows to = gathered.q8_rows();
+  for (int64_t i = 0; i < 4; ++i) {
+    const int64_t row = rows[static_cast<size_t>(i)];
+    CHECK(std::memcmp(gathered.f32(i), x.data() + row * k, k * sizeof(float)) == 0);
+    CHECK(std::memcmp(to.codes + i * to.code_stride, from.codes + row * from.code_stride, 512) ==
+          0);
+    CHECK(std::memcmp(to.scales + i * to.side_stride, from.scales + row * from.side_stride,
+                      32 * sizeof(float)) == 0);
+    CHECK(std::memcmp(to.sums + i * to.side_stride, from.sums + row * from.side_stride,
+                      32 * sizeof(float)) == 0);
+  }
+}
+
+TEST_CASE("routes") {
+  CHECK(ChooseRoute(IsaLevel::kScalar, Precision::kFast, DType::kQ4_K, 512) == Route::kDotQ8);
+  CHECK(ChooseRoute(IsaLevel::kScalar, Precision::kExact, DType::kQ4_K, 1) == Route::kDotF32);
+  CHECK(ChooseRoute(IsaLevel::kScalar, Precision::kFast, DType::kBF16, 1) == Route::kDotF32);
+  if (CpuFeatures::Detect().best_level() >= IsaLevel::kAvx2) {
+    CHECK(ChooseRoute(IsaLevel::kAvx2, Precision::kFast, DType::kQ4_K, 1) == Route::kDotQ8);
+    CHECK(ChooseRoute(IsaLevel::kAvx2, Precision::kFast, DType::kQ4_K, 512) == Route::kGemmQ8);
+  }
+}
+
+}  // namespace
+}  // namespace stoker

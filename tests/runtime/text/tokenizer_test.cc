@@ -1,0 +1,202 @@
+// The tokenizer gives the reference's ids, keeps special names in user text plain, and knows which
+// ids are tokens at all.
+
+#include "runtime/text/tokenizer.h"
+
+#include <thread>
+
+#include "mmap/format_error.h"
+#include "tests/runtime/text/text_fixture.h"
+#include "tests/support/catch.h"
+#include "tests/support/temp_dir.h"
+
+namespace stoker {
+namespace {
+
+using testing::Open;
+using testing::ReferenceJson;
+
+int CountMismatches(const Tokenizer& tokenizer, const nlohmann::ordered_json& cases) {
+  int mismatches = 0;
+  for (const auto& test : cases) {
+    const auto text = test["text"].get<std::string>();
+    const auto special =
+        test["plain"].get<bool>() ? SpecialTokens::kPlain : SpecialTokens::kParse;
+    if (tokenizer.Encode(text, special) == test["ids"].get<std::vector<TokenId>>()) continue;
+    ++mismatches;
+    UNSCOPED_INFO("differs: " << test["text"].dump());
+  }
+  return mismatches;
+}
+
+}  // namespace
+
+TEST_CASE("the reference's ids on every stored case") {
+  const auto tokenizer = Open(ReferenceJson());
+  const auto stored = testing::ReadJson(testing::DataPath("tokenizer_cases.json"));
+  REQUIRE(stored["cases"].size() >= 300);
+  CHECK(CountMismatches(*tokenizer, stored["cases"]) == 0);
+  for (const auto& test : stored["cases"]) {
+    const auto ids = test["ids"].get<std::vector<TokenId>>();
+    CHECK(tokenizer->Decode(ids) == test["text"].get<std::string>());
+  }
+}
+
+TEST_CASE("the reference's ids for other pre-tokenizers and options") {
+  const auto stored = testing::ReadJson(testing::DataPath("tokenizer_cases.json"));
+  REQUIRE(stored["variants"].size() >= 7);
+  for (const auto& variant : stored["variants"]) {
+    INFO("variant: " << variant["name"].get<std::string>());
+    auto description = ReferenceJson();
+    description.update(variant["patch"]);
+    description["model"].update(variant["model_patch"]);
+    CHECK(CountMismatches(*Open(description), variant["cases"]) == 0);
+  }
+}
+
+TEST_CASE("merges written as one string or as pairs mean the same") {
+  auto description = ReferenceJson();
+  for (auto& merge : description["model"]["merges"]) {
+    const auto parts = merge.is_array() ? merge.get<std::vector<std::string>>()
+                                        : std::vector<std::string>();
+    if (parts.size() == 2) {
+      merge = parts[0] + " " + parts[1];
+    } else {
+      const auto text = merge.get<std::string>();
+      const size_t space = text.find(' ');
+      merge = nlohmann::ordered_json::array({text.substr(0, space), text.substr(space + 1)});
+    }
+  }
+  const auto stored = testing::ReadJson(testing::DataPath("tokenizer_cases.json"));
+  CHECK(CountMismatches(*Open(description), stored["cases"]) == 0);
+}
+
+TEST_CASE("special names are tokens where they are parsed and text where they are not") {
+  const auto tokenizer = Open(ReferenceJson());
+  const TokenId end = *tokenizer->Find("<end_of_sentence>");
+  const TokenId think = *tokenizer->Find("<think>");
+  const std::string text = "a<end_of_sentence><think>b";
+  const auto has = [](const std::vector<TokenId>& ids, TokenId id) {
+    return std::find(ids.begin(), ids.end(), id) != ids.end();
+  };
+  CHECK(has(tokenizer->Encode(text, SpecialTokens::kParse), end));
+  CHECK_FALSE(has(tokenizer->Encode(text, SpecialTokens::kPlain), end));
+  CHECK(has(tokenizer->Encode(text, SpecialTokens::kPlain), think));
+
+  SECTION("by range") {
+    const std::string twice = "<end_of_sentence>x<end_of_sentence>y<end_of_sentence>";
+    const size_t middle = twice.find('x') + 1;
+    const std::vector<TextRange> plain = {{middle, twice.find('y')}};
+    const auto ids = tokenizer->Encode(twice, plain);
+    CHECK(std::count(ids.begin(), ids.end(), end) == 2);
+    CHECK(ids.front() == end);
+    CHECK(ids.back() == end);
+    CHECK(tokenizer->Decode(ids) == twice);
+    // One byte of overlap is enough: no name may be put together from two parts.
+    for (size_t cut = middle; cut < middle + 17; ++cut) {
+      const std::vector<TextRange> part = {{cut, cut + 1}};
+      const auto split = tokenizer->Encode(twice, part);
+      CHECK(std::count(split.begin(), split.end(), end) == 2);
+    }
+  }
+  SECTION("ranges do not change how ordinary text splits") {
+    const std::string words = "system\n  hello world\n\nmore";
+    const std::vector<TextRange> plain = {{7, 14}, {20, 22}};
+    CHECK(tokenizer->Encode(words, plain) == tokenizer->Encode(words, SpecialTokens::kParse));
+  }
+}
+
+TEST_CASE("bytes that are not UTF-8 are read as U+FFFD") {
+  const auto tokenizer = Open(ReferenceJson());
+  const auto decoded = [&](std::string_view bytes) {
+    return tokenizer->Decode(tokenizer->Encode(bytes, SpecialTokens::kParse));
+  };
+  const std::string r = "\xef\xbf\xbd";
+  CHECK(decoded("a\xff"
+                "b") == "a" + r + "b");
+  CHECK(decoded("\xc3") == r);                          // unfinished
+  CHECK(decoded("\xe4\xb8") == r);                      // one maximal subpart
+  CHECK(decoded("\xe4\xb8" "a") == r + "a");
+  CHECK(decoded("\xed\xa0\x80") == r + r + r);          // a surrogate
+  CHECK(decoded("\xc0\xaf") == r + r);                  // overlong
+  CHECK(decoded("\xf4\x90\x80\x80") == r + r + r + r);  // beyond U+10FFFF
+  CHECK(decoded("\xf0\x9f\x9a\x80") == "\xf0\x9f\x9a\x80");
+  CHECK(decoded(std::string_view("a\0b", 3)) == std::string("a\0b", 3));
+
+  // Ranges keep to their text when it grows by the repair.
+  const TokenId end = *tokenizer->Find("<end_of_sentence>");
+  const std::string text = "\xff\xff<end_of_sentence>\xff<end_of_sentence>";
+  const std::vector<TextRange> plain = {{2, 20}};
+  const auto ids = tokenizer->Encode(text, plain);
+  CHECK(std::count(ids.begin(), ids.end(), end) == 1);
+  CHECK(ids.back() == end);
+}
+
+TEST_CASE("ids beyond the tokenizer are known to be no tokens") {
+  const auto description = ReferenceJson();
+  const auto tokenizer = Open(description, 620);
+  const auto first_unknown = static_cast<TokenId>(description["model"]["vocab"].size() +
+                                                  description["added_tokens"].size());
+  CHECK(tokenizer->vocab_size() == 620);
+  CHECK(tokenizer->IsKnown(first_unknown - 1));
+  CHECK_FALSE(tokenizer->IsKnown(first_unknown));
+  CHECK_FALSE(tokenizer->IsKnown(-1));
+  CHECK_FALSE(tokenizer->IsKnown(620));
+  CHECK(tokenizer->Bytes(first_unknown).empty());
+  CHECK(tokenizer->Bytes(100000).empty());
+  REQUIRE(tokenizer->never_sampled().size() == static_cast<size_t>(620 - first_unknown));
+  CHECK(tokenizer->never_sampled().front() == first_unknown);
+  CHECK(tokenizer->never_sampled().back() == 619);
+}
+
+TEST_CASE("end tokens come from the configuration, else by name") {
+  const std::string reference = testing::ReadText(testing::DataPath("tokenizer.json"));
+  const auto end_of = [&](const std::string& config) {
+    test::TempDir directory;
+    std::ofstream(directory / "tokenizer.json") << reference;
+    if (!config.empty()) std::ofstream(directory / "tokenizer_config.json") << config;
+    const auto tokenizer = Tokenizer::OpenDirectory(directory.path(), 0);
+    REQUIRE(tokenizer->end_tokens().size() == 1);
+    const TokenId id = tokenizer->end_tokens()[0];
+    CHECK(tokenizer->IsEnd(id));
+    CHECK_FALSE(tokenizer->IsEnd(id + 1));
+    return std::string(tokenizer->Bytes(id));
+  };
+  CHECK(end_of("") == "<end_of_sentence>");
+  CHECK(end_of("{}") == "<end_of_sentence>");
+  CHECK(end_of(R"({"eos_token": null})") == "<end_of_sentence>");
+  CHECK(end_of(R"({"eos_token": "<fim_pad>"})") == "<fim_pad>");
+  CHECK(end_of(R"({"eos_token": {"content": "<fim_pad>", "special": true}})") == "<fim_pad>");
+}
+
+TEST_CASE("the model's own chat template is reported, from either file") {
+  const std::string reference = testing::ReadText(testing::DataPath("tokenizer.json"));
+  test::TempDir directory;
+  std::ofstream(directory / "tokenizer.json") << reference;
+  CHECK_FALSE(Tokenizer::OpenDirectory(directory.path(), 0)->has_chat_template());
+  std::ofstream(directory / "tokenizer_config.json") << R"({"chat_template": "{{ x }}"})";
+  CHECK(Tokenizer::OpenDirectory(directory.path(), 0)->chat_template() == "{{ x }}");
+  std::ofstream(directory / "chat_template.jinja") << "{{ y }}";
+  CHECK(Tokenizer::OpenDirectory(directory.path(), 0)->chat_template() == "{{ y }}");
+}
+
+TEST_CASE("threads share one tokenizer") {
+  const auto tokenizer = Open(ReferenceJson());
+  const auto stored = testing::ReadJson(testing::DataPath("tokenizer_cases.json"));
+  std::vector<std::thread> threads;
+  std::array<int, 4> wrong{};
+  for (int& count : wrong) {
+    threads.emplace_back([&] {
+      for (const auto& test : stored["cases"]) {
+        const auto special =
+            test["plain"].get<bool>() ? SpecialTokens::kPlain : SpecialTokens::kParse;
+        const auto ids = tokenizer->Encode(test["text"].get<std::string>(), special);
+        if (ids != test["ids"].get<std::vector<TokenId>>()) ++count;
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  CHECK(wrong == std::array<int, 4>{});
+}
+
+}  // namespace stoker
