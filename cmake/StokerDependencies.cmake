@@ -4,7 +4,7 @@
 #   PkgConfig::EDIT   OpenMP::OpenMP_CXX  Threads::Threads  fmt::fmt  spdlog::spdlog
 #   nlohmann_json::nlohmann_json  simdjson::simdjson  CLI11::CLI11
 #   mimalloc          if STOKER_WITH_MIMALLOC
-#   DNNL::dnnl        if STOKER_WITH_ONEDNN (defines nothing; runtime/ adds STOKER_WITH_ONEDNN=1)
+#   DNNL::dnnl        if STOKER_WITH_ONEDNN (runtime/matmul defines STOKER_WITH_ONEDNN=1)
 #
 # Each has one room it may be included from; tests/lint/check_tree.py holds that.
 

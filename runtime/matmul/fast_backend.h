@@ -1,10 +1,11 @@
 #pragma once
 
-// The matmul that runs models: our own kernels over the file's block layout, chosen per weight type
-// and number of tokens. Each worker computes a contiguous range of weight rows, and a result
-// depends on its row and token only, so any number of workers gives the same bits. With
-// full-precision activations (Precision::kExact, and F32, F16, BF16 weights always) the bits do not
-// depend on m either; with integer activations few and many tokens differ by the order of f32 sums.
+// The matmul that runs models: our own kernels over the file's block layout, and oneDNN for F32
+// weights (the router), chosen per weight type and number of tokens. Each worker computes a
+// contiguous range of weight rows, and a result depends on its row and token only, so any number of
+// workers gives the same bits. With full-precision activations (Precision::kExact, and F16,
+// BF16 weights always) the bits do not depend on m either; with integer activations few and many
+// tokens differ by the order of f32 sums.
 
 #include <cstdint>
 #include <memory>
@@ -21,6 +22,7 @@ std::unique_ptr<MatmulBackend> MakeFastBackend(Precision precision, int n_worker
 
 // How a product of m tokens is computed; for verbose output and benches.
 enum class Route {
+  kOneDnn,  // oneDNN matmul, F32 weights and activations
   kDotF32,  // dequantised to f32, f32 activations
   kDotQ8,   // integer activations, rows unpacked in registers for a few tokens
   kGemmQ8,  // integer activations, panels of weights unpacked once for all tokens

@@ -62,7 +62,9 @@ class OneDnnF32::PerWorker {
   std::map<Shape, Compiled> compiled_;
 };
 
-OneDnnF32::OneDnnF32(int n_workers) {
+OneDnnF32::OneDnnF32(int n_workers, IsaLevel level) {
+  // A second object of another level, as tests make them, keeps the first one's cap.
+  if (level == IsaLevel::kAvx2) dnnl::set_max_cpu_isa(dnnl::cpu_isa::avx2);
   try {
     workers_ = std::make_unique<PerWorker[]>(static_cast<size_t>(n_workers));
   } catch (const dnnl::error& error) {

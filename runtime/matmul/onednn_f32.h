@@ -10,20 +10,22 @@
 #include <memory>
 #include <string>
 
+#include "numa/cpu_features.h"
 #include "runtime/kernels/activation_rows.h"
 
 namespace stoker {
 
 class OneDnnF32 {
  public:
-  // Throws std::runtime_error when oneDNN cannot make its CPU engine.
-  explicit OneDnnF32(int n_workers);
+  // Caps oneDNN's instruction sets at `level` (kAvx2 or kAvx512): the first object of the process
+  // decides. Throws std::runtime_error when oneDNN cannot make its CPU engine.
+  OneDnnF32(int n_workers, IsaLevel level);
   ~OneDnnF32();
   OneDnnF32(const OneDnnF32&) = delete;
   OneDnnF32& operator=(const OneDnnF32&) = delete;
 
   // y[t * y_stride + r] = sum_c w[r * k + c] x[t, c] for r in [0, n_rows), on the calling worker.
-  // Aborts when oneDNN refuses a shape that it took in the self-test: a bug, not an input.
+  // Aborts when oneDNN refuses the shape: f32 matmul takes every one.
   void Multiply(int worker, const float* w, int64_t n_rows, const F32Rows& x, float* y,
                 int64_t y_stride) noexcept;
 
