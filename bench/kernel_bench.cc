@@ -41,35 +41,31 @@ constexpr DType kTypes[] = {DType::kQ8_0, DType::kQ6_K, DType::kQ5_K, DType::kQ4
 // mean nothing.
 class Rig {
  public:
-  static Rig& Get() {
-    static Rig rig;
-    return rig;
-  }
+  Rig();
 
   ThreadTeam team{0};
   NodeBuffer weights = NodeBuffer::Allocate(kMatrixBytes, "bench weights");
   std::vector<float> x;
   std::vector<float> y;
-
- private:
-  Rig() {
-    std::mt19937_64 rng(1);
-    std::vector<uint64_t> pattern(1 << 17);
-    for (uint64_t& word : pattern) word = rng() & 0x3f3f3f3f3f3f3f3full;
-    const size_t pattern_bytes = pattern.size() * sizeof(uint64_t);
-    team.Run([&](const Worker& worker) {
-      const auto [begin, end] =
-          worker.Share(static_cast<int64_t>(kMatrixBytes), static_cast<int64_t>(pattern_bytes));
-      for (int64_t at = begin; at < end; at += static_cast<int64_t>(pattern_bytes)) {
-        std::memcpy(weights.data() + at, pattern.data(),
-                    std::min(pattern_bytes, static_cast<size_t>(end - at)));
-      }
-    });
-    std::normal_distribution<float> normal;
-    x.resize(static_cast<size_t>(512 * kCols));
-    for (float& value : x) value = normal(rng);
-  }
 };
+
+Rig::Rig() {
+  std::mt19937_64 rng(1);
+  std::vector<uint64_t> pattern(1 << 17);
+  for (uint64_t& word : pattern) word = rng() & 0x3f3f3f3f3f3f3f3full;
+  const size_t pattern_bytes = pattern.size() * sizeof(uint64_t);
+  team.Run([&](const Worker& worker) {
+    const auto [begin, end] =
+        worker.Share(static_cast<int64_t>(kMatrixBytes), static_cast<int64_t>(pattern_bytes));
+    for (int64_t at = begin; at < end; at += static_cast<int64_t>(pattern_bytes)) {
+      std::memcpy(weights.data() + at, pattern.data(),
+                  std::min(pattern_bytes, static_cast<size_t>(end - at)));
+    }
+  });
+  std::normal_distribution<float> normal;
+  x.resize(static_cast<size_t>(512 * kCols));
+  for (float& value : x) value = normal(rng);
+}
 
 TensorView Matrix(DType type, std::optional<int64_t> rows, const std::byte* data) {
   TensorView view;
@@ -94,9 +90,9 @@ double Median(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
-void RunProduct(benchmark::State& state, IsaLevel level, Precision precision, DType type, int64_t m,
-                std::optional<int64_t> rows) {
-  Rig& rig = Rig::Get();
+void RunProduct(benchmark::State& state, Rig* rig_of_all, IsaLevel level, Precision precision,
+                DType type, int64_t m, std::optional<int64_t> rows) {
+  Rig& rig = *rig_of_all;
   const auto backend = MakeFastBackend(precision, rig.team.size(), level);
   const TensorView weight = Matrix(type, rows, rig.weights.data());
   Activations x(m, kCols, level);
@@ -121,7 +117,7 @@ void RunProduct(benchmark::State& state, IsaLevel level, Precision precision, DT
       2.0 * static_cast<double>(weight.rows() * kCols * m) / seconds * 1e-9;
 }
 
-void Register() {
+void Register(Rig* rig) {
   const IsaLevel best = CpuFeatures::Detect().best_level();
   for (const IsaLevel level : {IsaLevel::kAvx512, IsaLevel::kAvx2}) {
     if (level > best) continue;
@@ -129,16 +125,16 @@ void Register() {
     for (const DType type : kTypes) {
       const std::string suffix = isa + "/" + std::string(Info(type).name) + "/m:";
       for (const int64_t m : {1, 2, 4, 7, 8, 12}) {  // both sides of the change of route
-        benchmark::RegisterBenchmark(("dot/" + suffix + std::to_string(m)).c_str(), RunProduct,
+        benchmark::RegisterBenchmark(("dot/" + suffix + std::to_string(m)).c_str(), RunProduct, rig,
                                      level, Precision::kFast, type, m, std::nullopt)
             ->UseManualTime()->Unit(benchmark::kMillisecond)->Iterations(7);
       }
-      benchmark::RegisterBenchmark(("exact/" + suffix + "1").c_str(), RunProduct, level,
+      benchmark::RegisterBenchmark(("exact/" + suffix + "1").c_str(), RunProduct, rig, level,
                                    Precision::kExact, type, 1, std::nullopt)
           ->UseManualTime()->Unit(benchmark::kMillisecond)->Iterations(3);
       for (const int64_t m : {16, 32, 128, 512}) {
         benchmark::RegisterBenchmark(("gemm/" + suffix + std::to_string(m)).c_str(), RunProduct,
-                                     level, Precision::kFast, type, m, kExpertRows)
+                                     rig, level, Precision::kFast, type, m, kExpertRows)
             ->UseManualTime()->Unit(benchmark::kMillisecond)->Iterations(5);
       }
     }
@@ -149,7 +145,8 @@ void Register() {
 }  // namespace stoker
 
 int main(int argc, char** argv) {
-  stoker::Register();
+  stoker::Rig rig;
+  stoker::Register(&rig);
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
   benchmark::RunSpecifiedBenchmarks();

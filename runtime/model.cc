@@ -345,7 +345,8 @@ void Model::Impl::Head(std::span<const TokenRun> runs, ForwardSink& sink) {
   const TensorView& output = parts_.weights.output;
   const auto flush = [&] {
     if (n_rows == 0) return;
-    const uint32_t forms = parts_.matmul->FormsFor(output.type, n_rows);
+    // The head's rounding error ends in the logits; no router amplifies it.
+    const uint32_t forms = WithoutResidual(parts_.matmul->FormsFor(output.type, n_rows));
     parts_.team->Run([&](const Worker& worker) {
       const auto [begin, end] = worker.Share(n_rows);
       for (int64_t i = begin; i < end; ++i) {

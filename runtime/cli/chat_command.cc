@@ -210,12 +210,13 @@ class Chat {
                       prompt.size(), session_->n_ctx()));
       return;
     }
-    ThinkDimmer dimmer(StdoutIsTerminal());
-    const Answer answer = StreamAnswer(engine_, *session_, sampler_, prompt, options_.max_tokens,
-                                       [&](std::string_view piece) {
-                                         output_.Write(dimmer.Push(piece));
-                                         return !output_.closed();
-                                       });
+    const bool on_terminal = StdoutIsTerminal();
+    ThinkDimmer dimmer(on_terminal);
+    const Answer answer = StreamAnswer(
+        engine_, *session_, sampler_, prompt, options_.max_tokens, [&](std::string_view piece) {
+          output_.Write(on_terminal ? dimmer.Push(ForTerminal(piece)) : std::string(piece));
+          return !output_.closed();
+        });
     output_.Write(dimmer.Finish());
     output_.Write("\n");
     history_.Answered(answer);

@@ -1,6 +1,7 @@
 #include "runtime/cli/line_editor.h"
 
 #include <histedit.h>
+#include <poll.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -20,16 +21,20 @@ namespace {
 constexpr int kHistoryEntries = 1000;
 
 // libedit's own reader tries again after a signal; this one gives up, so that Ctrl-C drops the
-// line.
+// line. The flag is looked at before every wait and ten times a second in it: a signal that came
+// while the previous command was still at work would interrupt no system call.
 int ReadCharacter(EditLine* editor, wchar_t* out) {
   static_cast<void>(editor);
   std::mbstate_t state = {};
   while (true) {
+    if (InterruptFlag()) return -1;
+    struct pollfd input = {STDIN_FILENO, POLLIN, 0};
+    if (::poll(&input, 1, 100) <= 0) continue;
     char byte = 0;
     const ssize_t got = ::read(STDIN_FILENO, &byte, 1);
     if (got == 0) return 0;
     if (got < 0) {
-      if (errno == EINTR && !InterruptFlag()) continue;  // A resized window, a stopped job.
+      if (errno == EINTR || errno == EAGAIN) continue;  // A resized window, a stopped job.
       return -1;
     }
     const size_t length = std::mbrtowc(out, &byte, 1, &state);

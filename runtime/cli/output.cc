@@ -52,6 +52,19 @@ void ReserveStandardDescriptors() {
   }
 }
 
+std::string ForTerminal(std::string_view text) {
+  std::string out;
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if ((byte < 0x20 && c != '\n' && c != '\t') || byte == 0x7F) {
+      out += "\uFFFD";
+    } else {
+      out.push_back(c);
+    }
+  }
+  return out;
+}
+
 bool StdoutIsTerminal() { return ::isatty(STDOUT_FILENO) == 1; }
 bool StderrIsTerminal() { return ::isatty(STDERR_FILENO) == 1; }
 

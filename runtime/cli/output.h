@@ -28,6 +28,10 @@ class TextOutput {
 // their number. Writing to such a stdout still fails, as it should.
 void ReserveStandardDescriptors();
 
+// Generated text as it may be shown on a terminal: control characters other than newline and tab,
+// with which a model could move the cursor or worse, become U+FFFD.
+std::string ForTerminal(std::string_view text);
+
 bool StdoutIsTerminal();
 bool StderrIsTerminal();
 

@@ -71,14 +71,15 @@ int Run(const RunOptions& options) {
                   tokenizer.never_sampled());
   const std::unique_ptr<Session> session = engine->NewSession();
 
+  const bool on_terminal = StdoutIsTerminal();
   TextOutput output;
-  const Answer answer = StreamAnswer(*engine, *session, sampler, prompt, options.max_tokens,
-                                     [&](std::string_view piece) {
-                                       output.Write(piece);
-                                       return !output.closed();
-                                     });
+  const Answer answer = StreamAnswer(
+      *engine, *session, sampler, prompt, options.max_tokens, [&](std::string_view piece) {
+        output.Write(on_terminal ? ForTerminal(piece) : std::string(piece));
+        return !output.closed();
+      });
   // On a terminal the next line should start at the margin; a file or pipe gets the text only.
-  if (StdoutIsTerminal() && !output.ends_with_newline()) PrintNote("");
+  if (on_terminal && !output.ends_with_newline()) PrintNote("");
   PrintNote(
       StatisticsLine(answer.stats, engine->model().BytesPerToken(session->state().position())));
   return InterruptFlag() ? kExitInterrupted : kExitDone;

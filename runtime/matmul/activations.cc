@@ -1,7 +1,9 @@
 #include "runtime/matmul/activations.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "numa/bytes.h"
 #include "numa/check.h"
@@ -19,14 +21,51 @@ int64_t PaddedK(int64_t k) { return DivCeil(k, kGroup) * kGroup; }
 int64_t CodeStride(int64_t k) { return PaddedK(k) + kCodePadding; }
 int64_t SideStride(int64_t k) { return PaddedK(k) / kSubBlock + kSidePadding; }
 
+// Room for the residual rows is behind the others.
 size_t CodeBytes(int64_t max_m, int64_t max_k) {
-  return static_cast<size_t>(max_m * CodeStride(max_k));
+  return static_cast<size_t>(2 * max_m * CodeStride(max_k));
 }
 size_t SideBytes(int64_t max_m, int64_t max_k) {
-  return static_cast<size_t>(max_m * SideStride(max_k)) * sizeof(float);
+  return static_cast<size_t>(2 * max_m * SideStride(max_k)) * sizeof(float);
 }
 size_t F32Bytes(int64_t max_m, int64_t max_k) {
   return static_cast<size_t>(max_m * max_k) * sizeof(float);
+}
+
+void CopyRow(const Q8Rows& from, int64_t from_row, const Q8Rows& to, int64_t to_row) {
+  const size_t side_bytes = static_cast<size_t>(to.n_groups * kSubBlocksPerGroup) * sizeof(float);
+  std::memcpy(to.codes + to_row * to.code_stride, from.codes + from_row * from.code_stride,
+              static_cast<size_t>(to.n_groups * kGroup));
+  std::memcpy(to.scales + to_row * to.side_stride, from.scales + from_row * from.side_stride,
+              side_bytes);
+  std::memcpy(to.sums + to_row * to.side_stride, from.sums + from_row * from.side_stride,
+              side_bytes);
+}
+
+// residual[0, n) = x minus what quantize_q8 (kernel_table.h) makes of it; n <= 256, a multiple of
+// 32. The same steps and roundings as there, in the order of the row. Non-finite blocks leave zero:
+// their first row carries the NaN.
+void Residual(const float* x, int64_t n, float* residual) {
+  constexpr int kLanes = 8;
+  // Adding and subtracting 1.5 * 2^23 rounds to the nearest integer, ties to even.
+  constexpr float kRound = 12582912.0f;
+  for (int64_t block = 0; block < n; block += 32) {
+    float largest[kLanes] = {};
+    for (int64_t i = 0; i < 32; i += kLanes) {
+      for (int lane = 0; lane < kLanes; ++lane) {
+        const float magnitude = std::fabs(x[block + i + lane]);
+        largest[lane] = magnitude > largest[lane] ? magnitude : largest[lane];
+      }
+    }
+    const float max = *std::max_element(largest, largest + kLanes);
+    const bool plain = max >= kSmallestQ8Max && max <= std::numeric_limits<float>::max();
+    const float inverse = plain ? 127.0f / max : 0.0f;
+    const float scale = max / 127.0f;
+    for (int64_t i = block; i < block + 32; ++i) {
+      const float code = (x[i] * inverse + kRound) - kRound;
+      residual[i] = plain ? x[i] - code * scale : 0.0f;
+    }
+  }
 }
 
 }  // namespace
@@ -45,21 +84,21 @@ int64_t Activations::BytesFor(int64_t max_m, int64_t max_k) {
                               2 * SideBytes(max_m, max_k));
 }
 
-Q8Rows Activations::MutableQ8Rows(int64_t m, int64_t k) const {
+Q8Rows Activations::MutableQ8Rows(int64_t m, int64_t k, bool every_other) const {
+  const int64_t step = every_other ? 2 : 1;
   Q8Rows rows;
   rows.codes = codes_.as<int8_t>();
   rows.scales = scales_.as<float>();
   rows.sums = sums_.as<float>();
-  rows.code_stride = CodeStride(k);
-  rows.side_stride = SideStride(k);
+  rows.code_stride = step * CodeStride(k);
+  rows.side_stride = step * SideStride(k);
   rows.m = m;
   rows.k = k;
   rows.n_groups = PaddedK(k) / kGroup;
   return rows;
 }
 
-void Activations::SetShape(int64_t m, int64_t k, const float* x, int64_t x_stride,
-                           uint32_t forms) {
+void Activations::SetShape(int64_t m, int64_t k, const float* x, int64_t x_stride, uint32_t forms) {
   m_ = m;
   k_ = k;
   f32_ = x;
@@ -74,21 +113,31 @@ void Activations::Prepare(const Worker& worker, const float* x, int64_t m, int64
   if (worker.index == 0) SetShape(m, k, x, x_stride, forms | kActF32);
   if ((forms & kActQ8) == 0) return;
   STOKER_CHECK(k % 32 == 0);
-  const Q8Rows rows = MutableQ8Rows(m, k);
+  QuantizeGroups(worker, x, m, k, x_stride, HasResidual(forms));
+}
+
+// Units are groups of 256 values, so one token's row is shared out too.
+void Activations::QuantizeGroups(const Worker& worker, const float* x, int64_t m, int64_t k,
+                                 int64_t x_stride, bool residual) const {
   const KernelTable& kernels = KernelsFor(level_);
-  // Units are groups of 256 values, so one token's row is shared out too.
+  const int64_t step = residual ? 2 : 1;
+  const Q8Rows rows = MutableQ8Rows(step * m, k, /*every_other=*/false);
+  const auto quantize = [&](const float* values, int64_t n, int64_t row, int64_t group) {
+    kernels.quantize_q8(values, n, kGroup, rows.codes + row * rows.code_stride + group * kGroup,
+                        rows.scales + row * rows.side_stride + group * kSubBlocksPerGroup,
+                        rows.sums + row * rows.side_stride + group * kSubBlocksPerGroup);
+  };
   const auto [begin, end] = worker.Share(m * rows.n_groups);
-  for (int64_t unit = begin; unit < end;) {
+  for (int64_t unit = begin; unit < end; ++unit) {
     const int64_t row = unit / rows.n_groups;
     const int64_t group = unit % rows.n_groups;
-    const int64_t n_groups = std::min(rows.n_groups - group, end - unit);
-    const int64_t offset = group * kGroup;
-    const int64_t n = std::min(n_groups * kGroup, k - offset);
-    kernels.quantize_q8(x + row * x_stride + offset, n, n_groups * kGroup,
-                        rows.codes + row * rows.code_stride + offset,
-                        rows.scales + row * rows.side_stride + offset / kSubBlock,
-                        rows.sums + row * rows.side_stride + offset / kSubBlock);
-    unit += n_groups;
+    const float* values = x + row * x_stride + group * kGroup;
+    const int64_t n = std::min(kGroup, k - group * kGroup);
+    quantize(values, n, step * row, group);
+    if (!residual) continue;
+    float rest[kGroup];
+    Residual(values, n, rest);
+    quantize(rest, n, step * row + 1, group);
   }
 }
 
@@ -101,22 +150,19 @@ void Activations::Gather(const Worker& worker, const Activations& source,
   float* const f32 = gathered_.as<float>();
   if (worker.index == 0) SetShape(m, k, f32, k, forms);
   const auto [begin, end] = worker.Share(m);
-  const Q8Rows from = source.MutableQ8Rows(source.m_, k);
-  const Q8Rows to = MutableQ8Rows(m, k);
-  const size_t side_bytes = static_cast<size_t>(to.n_groups * kSubBlocksPerGroup) * sizeof(float);
+  const bool residual = HasResidual(forms);
+  const int64_t from_step = HasResidual(source.forms_) ? 2 : 1;
+  const int64_t to_step = residual ? 2 : 1;
+  const Q8Rows from = source.MutableQ8Rows(from_step * source.m_, k, /*every_other=*/false);
+  const Q8Rows to = MutableQ8Rows(to_step * m, k, /*every_other=*/false);
   for (int64_t i = begin; i < end; ++i) {
     const int64_t row = rows[static_cast<size_t>(i)];
     STOKER_CHECK(row >= 0 && row < source.m_);
     if ((forms & kActF32) != 0) {
       std::memcpy(f32 + i * k, source.f32(row), static_cast<size_t>(k) * sizeof(float));
     }
-    if ((forms & kActQ8) != 0) {
-      std::memcpy(to.codes + i * to.code_stride, from.codes + row * from.code_stride,
-                  static_cast<size_t>(to.n_groups * kGroup));
-      std::memcpy(to.scales + i * to.side_stride, from.scales + row * from.side_stride,
-                  side_bytes);
-      std::memcpy(to.sums + i * to.side_stride, from.sums + row * from.side_stride, side_bytes);
-    }
+    if ((forms & kActQ8) != 0) CopyRow(from, from_step * row, to, to_step * i);
+    if (residual) CopyRow(from, from_step * row + 1, to, to_step * i + 1);
   }
 }
 

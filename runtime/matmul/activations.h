@@ -21,7 +21,15 @@ namespace stoker {
 enum ActivationForm : uint32_t {
   kActF32 = 1u << 0,  // the source pointer itself, no copy
   kActQ8 = 1u << 1,   // int8, one f32 scale per 32 values, plus the block sums kernels need
+  // Behind each row of kActQ8 another that holds what the first left over, in the same form: the
+  // sum of both products has some 15 bits of activation. Includes kActQ8.
+  kActQ8Residual = (1u << 2) | kActQ8,
 };
+
+// The same forms without residual rows: for a product whose error goes nowhere but into its own
+// result, as that of the output matrix.
+constexpr bool HasResidual(uint32_t forms) { return (forms & kActQ8Residual) == kActQ8Residual; }
+constexpr uint32_t WithoutResidual(uint32_t forms) { return forms & ~(kActQ8Residual & ~kActQ8); }
 
 class Activations {
  public:
@@ -49,13 +57,18 @@ class Activations {
 
   // All rows in the form the kernels take. The form must have been prepared.
   F32Rows f32_rows() const { return {f32_, f32_stride_, m_, k_}; }
-  Q8Rows q8_rows() const { return MutableQ8Rows(m_, k_); }
+  Q8Rows q8_rows() const { return MutableQ8Rows(m_, k_, HasResidual(forms_)); }
+  // [2 m, k]: rows 2 i and 2 i + 1 belong to row i.
+  Q8Rows q8_residual_rows() const { return MutableQ8Rows(2 * m_, k_, /*every_other=*/false); }
 
   // Bytes of address space the buffers of an object of this size take.
   static int64_t BytesFor(int64_t max_m, int64_t max_k);
 
  private:
-  Q8Rows MutableQ8Rows(int64_t m, int64_t k) const;
+  void QuantizeGroups(const Worker& worker, const float* x, int64_t m, int64_t k, int64_t x_stride,
+                      bool residual) const;
+  // m rows from the first on, residual rows left out when every_other.
+  Q8Rows MutableQ8Rows(int64_t m, int64_t k, bool every_other) const;
   void SetShape(int64_t m, int64_t k, const float* x, int64_t x_stride, uint32_t forms);
 
   int64_t max_m_;

@@ -35,12 +35,13 @@ class MatmulBackend {
   virtual ~MatmulBackend() = default;
   virtual std::string_view name() const = 0;  // for --verbose and bench rows
 
-  // The forms `Multiply` with weights of this type and m rows reads (mask of ActivationForm).
+  // The forms that Multiply with weights of this type and m rows wants (mask of ActivationForm).
+  // WithoutResidual of it is enough: the product is then faster and less accurate.
   virtual uint32_t FormsFor(DType type, int64_t m) const = 0;
 
   // y[i * y_stride + r] = sum_c W[r, c] * x[i, c] for i in [0, x.m()), r in [0, W.rows()).
-  // x must hold FormsFor(W.type, x.m()) forms. noexcept in effect: shapes
-  // are checked with STOKER_CHECK.
+  // x must hold the forms that FormsFor(W.type, x.m()) names, residual rows excepted. noexcept in
+  // effect: shapes are checked with STOKER_CHECK.
   virtual void Multiply(const Worker& worker, const TensorView& weight, const Activations& x,
                         float* y, int64_t y_stride) = 0;
 };

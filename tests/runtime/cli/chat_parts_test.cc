@@ -1,6 +1,7 @@
 #include <string>
 
 #include "runtime/cli/chat_input.h"
+#include "runtime/cli/output.h"
 #include "runtime/cli/think_dimmer.h"
 #include "tests/support/catch.h"
 
@@ -70,6 +71,12 @@ TEST_CASE("an unfinished thought ends the shade") {
   out += dimmer.Push("</thi");
   out += dimmer.Finish();
   CHECK(out == std::string(kDim) + "<think>hm</thi" + kNormal);
+}
+
+TEST_CASE("control characters do not reach a terminal") {
+  CHECK(ForTerminal("a\tb\nc") == "a\tb\nc");
+  CHECK(ForTerminal("\x1b[2J\x07\x7f") == "\uFFFD[2J\uFFFD\uFFFD");
+  CHECK(ForTerminal("\u00e9\u4e2d") == "\u00e9\u4e2d");
 }
 
 }  // namespace

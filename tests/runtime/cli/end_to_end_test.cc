@@ -189,7 +189,8 @@ TEST_CASE("logits writes what was asked for, the same for every chunk length") {
 
 TEST_CASE("bench reports llama-bench's keys and its own") {
   const ProcessResult r = RunStoker(
-      {"bench", Model(), "-p", "16", "-n", "4", "-d", "0,8", "-r", "2", "-o", "json", "-t", "1"});
+      {"bench", Model(), "-p", "16", "-n", "4", "-d", "0,8", "-r", "2", "-o", "json", "-t", "1"},
+      "", 240);
   CAPTURE(r.err);
   REQUIRE(r.exit_code == 0);
   const Json rows = Json::parse(r.out);

@@ -56,11 +56,13 @@ TEST_CASE("random blocks of every type have the asked spread and no bias") {
     std::vector<float> values(kValues);
     DequantizeRow(type, blocks.data(), values.data(), kValues);
     double sum = 0, squares = 0;
+    bool finite = true;
     for (const float v : values) {
-      REQUIRE(std::isfinite(v));
+      finite = finite && std::isfinite(v);
       sum += v;
       squares += static_cast<double>(v) * v;
     }
+    CHECK(finite);
     CHECK(test::Near(std::sqrt(squares / kValues) / stddev, 1.0, 0.03));
     CHECK(std::fabs(sum / kValues) / stddev < 0.02);
   }

@@ -70,8 +70,12 @@ TEST_CASE("exact products agree with the reference, integer ones within their ro
         const auto fast = MakeFastBackend(Precision::kFast, 1, level);
         // Rounding to 127 steps of the block's largest value: about 0.5 % of the norm, more with
         // the tenfold values among these activations.
+        const bool residual = HasResidual(fast->FormsFor(type, m));
+        CHECK(residual == (type == DType::kQ8_0 || type == DType::kQ6_K));
         CHECK(RelativeError(Product(one, *fast, weight, x, m, level), expected) <
-              (Info(type).block_elements == 1 ? 1e-6 : 0.02));
+              (Info(type).block_elements == 1 ? 1e-6
+               : residual                     ? 2e-4
+                                              : 0.02));
       }
     }
   }
@@ -132,6 +136,39 @@ TEST_CASE("gathered rows equal prepared rows in every form") {
     CHECK(std::memcmp(to.sums + i * to.side_stride, from.sums + row * from.side_stride,
                       32 * sizeof(float)) == 0);
   }
+}
+
+TEST_CASE("residual rows: gathered like the others, and left out where none are wanted") {
+  std::mt19937 rng(34);
+  const int64_t k = 512;
+  const int64_t n_rows = 300;  // more than one panel
+  const std::vector<std::byte> bytes = test::RandomWeights(DType::kQ6_K, n_rows, k, rng);
+  const TensorView weight = test::MatrixView(DType::kQ6_K, n_rows, k, bytes);
+  const std::vector<float> x = test::RandomActivations(6 * k, rng);
+  const std::vector<int32_t> rows = {5, 0, 3};
+  const auto backend = MakeFastBackend(Precision::kFast, 1);
+  Activations source(6, k);
+  Activations with(3, k);
+  Activations without(3, k);
+  std::vector<float> all(6 * n_rows);
+  std::vector<float> gathered(3 * n_rows);
+  std::vector<float> coarse(3 * n_rows);
+  ThreadTeam team(1, false);
+  team.Run([&](const Worker& worker) {
+    source.Prepare(worker, x.data(), 6, k, k, kActQ8Residual);
+    with.Gather(worker, source, rows, kActQ8Residual);
+    without.Gather(worker, source, rows, kActQ8);
+    backend->Multiply(worker, weight, source, all.data(), n_rows);
+    backend->Multiply(worker, weight, with, gathered.data(), n_rows);
+    backend->Multiply(worker, weight, without, coarse.data(), n_rows);
+  });
+  std::vector<float> expected;
+  for (const int32_t row : rows) {
+    expected.insert(expected.end(), all.begin() + row * n_rows, all.begin() + (row + 1) * n_rows);
+  }
+  CHECK(RelativeError(gathered, expected) < 1e-6);
+  CHECK(RelativeError(coarse, expected) > 1e-4);
+  CHECK(RelativeError(coarse, expected) < 0.02);
 }
 
 TEST_CASE("routes") {
