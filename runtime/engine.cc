@@ -96,6 +96,16 @@ uint64_t ExpertBytesPerToken(const WeightStore& store) {
   return bytes;
 }
 
+// A cache of every expert: what a policy must know to be made at all.
+PolicyConfig PolicyShape(const ModelConfig& config) {
+  PolicyConfig policy;
+  policy.n_layers = static_cast<int32_t>(config.n_layers);
+  policy.n_experts = static_cast<int32_t>(config.n_experts);
+  policy.top_k = static_cast<int32_t>(config.n_experts_per_token);
+  policy.capacity = policy.n_entries();
+  return policy;
+}
+
 // How the memory will be used: the mode, and in paged mode the cache's size.
 struct MemoryPlan {
   MemoryMode mode = MemoryMode::kResident;
@@ -114,6 +124,7 @@ MemoryPlan PlanMemory(const EngineOptions& options, const WeightStore& store, co
        SequenceState::BytesFor(config, options.n_ctx) + SequenceState::BytesFor(config, 0)},
       {"workspace", Model::WorkspaceBytes(config, options.chunk_tokens, n_workers)},
       {"program", kSlackBytes}};
+  if (options.extra_bytes > 0) plan.rows.push_back({"results", options.extra_bytes});
   uint64_t fixed = 0;
   for (const BudgetRow& row : plan.rows) fixed += row.bytes;
 
@@ -229,8 +240,11 @@ std::unique_ptr<Engine> Engine::Open(EngineOptions options) {
     pager = MakePager(chosen.io, PagerFiles(store));
     parts.io_description = pager->Describe();
   }
+  // Refused here in every mode, so that a command line means the same on every machine.
+  MakePolicy(chosen.policy, PolicyShape(config));
   parts.plan = PlanMemory(chosen, store, pager.get(), parts.team->size());
   parts.LoadWeights(std::move(pager));
+  parts.options.on_load = nullptr;  // it may borrow from the caller's frame
 
   const int64_t max_cols =
       std::max({config.hidden_size, config.n_heads * config.head_dim, config.expert_hidden_size});

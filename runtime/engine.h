@@ -36,8 +36,9 @@ struct EngineOptions {
   IoBackend io = IoBackend::kAuto;
   std::string policy = "auto";  // of the expert cache: MakePolicy's spec
   Precision precision = Precision::kFast;
-  bool reference_backend = false;                   // oracle for tests
-  bool need_tokenizer = true;                       // false: a model without one still opens
+  bool reference_backend = false;  // oracle for tests
+  bool need_tokenizer = true;      // false: none is loaded, and tokenizer() is null
+  uint64_t extra_bytes = 0;        // memory the caller will use for results; a row of the budget
   std::function<void(uint64_t, uint64_t)> on_load;  // (bytes done, bytes total)
 };
 
@@ -55,7 +56,7 @@ class Engine {
 
   const WeightStore& store() const;
   const ModelConfig& config() const;
-  const Tokenizer* tokenizer() const;  // nullptr when the model has none
+  const Tokenizer* tokenizer() const;  // nullptr when options().need_tokenizer was false
   Model& model();
   ThreadTeam& team();
   MemoryMode mode() const;  // resolved, never kAuto

@@ -113,6 +113,9 @@ Model::Impl::Impl(Parts parts)
 void Model::Impl::CheckRuns(std::span<const TokenRun> runs) const {
   for (const TokenRun& run : runs) {
     STOKER_CHECK(run.state != nullptr);
+    for (const TokenRun* other = runs.data(); other != &run; ++other) {
+      STOKER_CHECK_MSG(other->state != run.state, "two runs of one sequence in a batch");
+    }
     const int64_t end = run.state->position() + static_cast<int64_t>(run.ids.size());
     if (end > run.state->n_ctx()) {
       throw std::invalid_argument("context of " + std::to_string(run.state->n_ctx()) +

@@ -47,13 +47,14 @@ void SequenceState::Save(Snapshot& snapshot) const {
   if (snapshot.lightning.size() != bytes) {
     snapshot.lightning = NodeBuffer::Allocate(bytes, "lightning state snapshot");
   }
-  std::memcpy(snapshot.lightning.data(), lightning_, bytes);
+  if (bytes > 0) std::memcpy(snapshot.lightning.data(), lightning_, bytes);
   snapshot.position = position_;
 }
 
 void SequenceState::Restore(const Snapshot& snapshot) {
   STOKER_CHECK(snapshot.position >= 0 && snapshot.position <= position_);
-  std::memcpy(lightning_, snapshot.lightning.data(), snapshot.lightning.size());
+  const size_t bytes = snapshot.lightning.size();
+  if (bytes > 0) std::memcpy(lightning_, snapshot.lightning.data(), bytes);
   position_ = snapshot.position;
 }
 

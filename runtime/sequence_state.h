@@ -2,12 +2,11 @@
 
 // Everything one sequence remembers between forward passes, in one relocatable block: the lightning
 // states of the linear-attention layers (fixed size) and the KV cache of the softmax layers (n_ctx
-// positions). Owned by a Session; Model::Forward reads and advances it. It can be copied, saved and
+// positions). Owned by a Session; Model::Forward reads and advances it. It can be saved and
 // restored whole; it cannot be cut back to an earlier position, because a lightning state is a
 // running sum. Engine-thread only.
 
 #include <cstdint>
-#include <memory>
 
 #include "mmap/model_config.h"
 #include "numa/node_buffer.h"

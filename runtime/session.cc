@@ -71,10 +71,8 @@ void Session::FeedRun(std::span<const TokenId> ids, LogitRows logits) {
   LastLogits sink(logits_);
   try {
     model_.Forward({&run, 1}, sink);
-  } catch (const std::invalid_argument&) {
-    throw;  // refused before anything changed
   } catch (...) {
-    Reset();  // the state is somewhere inside a layer
+    Reset();  // the state may be somewhere inside a layer
     throw;
   }
   tokens_.insert(tokens_.end(), ids.begin(), ids.end());

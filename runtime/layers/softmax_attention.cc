@@ -17,7 +17,7 @@ constexpr int64_t kBlockKeys = 64;
 // Tokens per tile; with M1's 8 query heads per kv head a tile has 64 query rows.
 constexpr int64_t kTileTokens = 8;
 // A range of keys is folded on its own, then merged: the unit that one-token decode spreads over
-// workers. Its bounds depend on the position only, so that prefill and decode add in the same
+// workers. Up to a million keys its bounds are fixed, so that prefill and decode add in the same
 // order.
 constexpr int64_t kMinSplitKeys = 2048;
 constexpr int64_t kMaxSplits = 512;
@@ -241,7 +241,7 @@ void RotateAndStore(const Worker& worker, LayerContext& context, const Rope& rop
   const int64_t d = config.head_dim;
   const SoftmaxProjections projections = SoftmaxLayout(context);
   const int64_t heads_per_token = config.n_heads + config.n_kv_heads;
-  constexpr int64_t kMaxHalf = 1024;
+  constexpr int64_t kMaxHalf = 2048;  // the readers allow heads of 4096
   STOKER_CHECK(rope.half() <= kMaxHalf);
   float cos[kMaxHalf];
   float sin[kMaxHalf];

@@ -26,7 +26,7 @@ constexpr int64_t kResidualRows = 128;
 constexpr int64_t kResidualTokens = 512;
 
 // With eight- and six-bit weights the rounding of eight-bit activations would be the larger error,
-// so these types multiply the residual too. Decode is bound by memory and hardly notices.
+// so these types multiply the residual too, unless the caller leaves it out.
 bool WantsResidual(DType type) { return type == DType::kQ8_0 || type == DType::kQ6_K; }
 
 #if STOKER_WITH_ONEDNN

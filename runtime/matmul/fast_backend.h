@@ -2,10 +2,10 @@
 
 // The matmul that runs models: our own kernels over the file's block layout, and oneDNN for F32
 // weights (the router), chosen per weight type and number of tokens. Each worker computes a
-// contiguous range of weight rows, and a result depends on its row and token only, so any number of
-// workers gives the same bits. With full-precision activations (Precision::kExact, and F16,
-// BF16 weights always) the bits do not depend on m either; with integer activations few and many
-// tokens differ by the order of f32 sums.
+// contiguous range of weight rows. Our kernels' results depend on their row and token only, so any
+// number of workers gives the same bits, and with full-precision activations (Precision::kExact,
+// and F16, BF16 weights always) the bits do not depend on m either. With integer activations few
+// and many tokens, and with oneDNN any two shapes, differ by the order of f32 sums.
 
 #include <cstdint>
 #include <memory>
@@ -16,7 +16,7 @@
 namespace stoker {
 
 // n_workers: the size of the team that will call Multiply. `level` must be one this machine has.
-// Throws std::system_error when the workers' scratch (a few hundred KiB each) cannot be had.
+// Throws std::system_error when the workers' scratch (under 2 MiB each) cannot be had.
 std::unique_ptr<MatmulBackend> MakeFastBackend(Precision precision, int n_workers,
                                                IsaLevel level = ActiveIsaLevel());
 

@@ -177,6 +177,43 @@ TEST_CASE("chunk length, thread count and memory mode do not matter") {
   CHECK(Run(*mapped, mapped_state, ids).logits == whole);
 }
 
+TEST_CASE("paged: any budget gives the bits of resident weights, in prefill and decode") {
+  const Checkpoint golden("kq");
+  const std::vector<int32_t> ids = golden.Get("prompt_ids").i32;
+  const auto resident = OpenModel(golden.directory, Precision::kFast, 0, MemoryMode::kResident);
+  SequenceState state(resident->config(), 512);
+  const std::vector<float> prefill = Run(*resident, state, ids).logits;
+  const std::vector<float> decode = Run(*resident, state, {ids.data(), 20}, 1).logits;
+
+  EngineOptions options;
+  options.model_path = golden.directory;
+  options.n_ctx = 512;
+  options.mode = MemoryMode::kPaged;
+  options.need_tokenizer = false;
+  uint64_t whole_budget = 0;
+  uint64_t cache_bytes = 0;
+  {
+    const auto engine = Engine::Open(options);
+    for (const BudgetRow& row : engine->budget()) whole_budget += row.bytes;
+    cache_bytes = engine->cache()->memory_bytes();
+  }
+  for (const uint64_t eighths : {8, 4, 1}) {
+    for (const char* policy : {"auto", "lru", "random"}) {
+      for (const IoBackend io : {IoBackend::kAuto, IoBackend::kPread, IoBackend::kMapped}) {
+        CAPTURE(eighths, policy, IoBackendName(io));
+        options.memory_bytes = whole_budget - cache_bytes + cache_bytes * eighths / 8;
+        options.policy = policy;
+        options.io = io;
+        const auto engine = Engine::Open(options);
+        SequenceState paged_state(engine->config(), 512);
+        CHECK(Run(*engine, paged_state, ids).logits == prefill);
+        CHECK(Run(*engine, paged_state, {ids.data(), 20}, 1).logits == decode);
+        CHECK((engine->cache()->stats().evictions > 0) == (eighths < 8));
+      }
+    }
+  }
+}
+
 TEST_CASE("several sequences in one batch give what each gives alone") {
   const Checkpoint golden("tiny");
   const std::vector<int32_t> ids = golden.Get("long_ids").i32;
