@@ -67,21 +67,18 @@ std::vector<BenchTest> TestsOf(const BenchOptions& options) {
   return tests;
 }
 
-// `count` tokens to feed: the text over and over, or uniformly random ids.
+// `count` tokens to feed: `text` over and over, or uniformly random ids.
 std::vector<TokenId> TokensToFeed(const BenchOptions& options, const Engine& engine,
-                                  int64_t count) {
+                                  const std::string& text, int64_t count) {
   std::vector<TokenId> tokens;
-  const Tokenizer* tokenizer = engine.tokenizer();
-  if (options.random_tokens || tokenizer == nullptr) {
+  if (options.random_tokens) {
     std::mt19937_64 random(1);
     std::uniform_int_distribution<TokenId> any(
         0, static_cast<TokenId>(engine.config().vocab_size - 1));
     while (static_cast<int64_t>(tokens.size()) < count) tokens.push_back(any(random));
     return tokens;
   }
-  const std::string text =
-      options.file.empty() ? std::string(SampleText()) : ReadTextFile(options.file, kMaxTextBytes);
-  const std::vector<TokenId> once = tokenizer->Encode(text, SpecialTokens::kPlain);
+  const std::vector<TokenId> once = RequireTokenizer(engine).Encode(text, SpecialTokens::kPlain);
   if (once.empty()) throw std::runtime_error("the prompt text is empty");
   while (static_cast<int64_t>(tokens.size()) < count)
     tokens.insert(tokens.end(), once.begin(), once.end());
@@ -257,7 +254,7 @@ BenchSetup SetupOf(const BenchOptions& options, Engine& engine) {
   setup.mode = ModeName(engine.mode());
   setup.isa = IsaLevelName(ActiveIsaLevel());
   setup.precision = options.model.exact ? "exact" : "fast";
-  setup.prompt = options.random_tokens || engine.tokenizer() == nullptr ? "random" : "text";
+  setup.prompt = options.random_tokens ? "random" : "text";
   setup.mode_line = engine.ModeLine();
   return setup;
 }
@@ -269,10 +266,13 @@ int RunBench(const BenchOptions& options) {
     n_ctx = std::max(n_ctx, test.n_depth + test.n_prompt + test.n_gen);
   EngineOptions engine_options = ToEngineOptions(options.model);
   engine_options.n_ctx = n_ctx;
-  engine_options.need_tokenizer = false;
+  engine_options.need_tokenizer = !options.random_tokens;
+  // Read before the model is loaded: a missing file should not cost a minute.
+  const std::string text =
+      options.file.empty() ? std::string(SampleText()) : ReadTextFile(options.file, kMaxTextBytes);
   const std::unique_ptr<Engine> engine = OpenEngine(std::move(engine_options));
 
-  Bench bench(options, *engine, TokensToFeed(options, *engine, n_ctx), n_ctx);
+  Bench bench(options, *engine, TokensToFeed(options, *engine, text, n_ctx), n_ctx);
   std::vector<BenchRow> rows;
   ProgressLine progress("test");
   for (size_t i = 0; i < tests.size(); ++i) {

@@ -5,7 +5,10 @@
 #include <algorithm>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
+#include <stdexcept>
 #include <string>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -36,7 +39,7 @@ constexpr const char* kHelp =
 struct ChatOptions {
   ModelOptions model;
   SamplingOptions sampling;
-  std::string system;
+  std::optional<std::string> system;  // empty: none; nullopt: the template's own
   int64_t max_tokens = -1;
   std::string chat_template = "minimax-m1";
 };
@@ -46,10 +49,10 @@ struct ChatOptions {
 // whole.
 class ChatHistory {
  public:
-  ChatHistory(const Tokenizer& tokenizer, ChatTemplateKind kind, std::string system)
+  ChatHistory(const Tokenizer& tokenizer, ChatTemplateKind kind, std::optional<std::string> system)
       : tokenizer_(tokenizer), kind_(kind), system_(std::move(system)) {}
 
-  const std::string& system() const { return system_; }
+  const std::optional<std::string>& system() const { return system_; }
   void SetSystem(std::string system) {
     system_ = std::move(system);
     ids_.clear();  // The prompt changes from its first line on.
@@ -63,7 +66,7 @@ class ChatHistory {
   std::vector<TokenId> Ask(std::string text) {
     messages_.push_back({ChatRole::kUser, std::move(text), {}});
     Conversation conversation;
-    if (!system_.empty()) conversation.messages.push_back({ChatRole::kSystem, system_, {}});
+    if (system_) conversation.messages.push_back({ChatRole::kSystem, *system_, {}});
     conversation.messages.insert(conversation.messages.end(), messages_.begin(), messages_.end());
     RenderedPrompt prompt = RenderChat(conversation, kind_);
     std::vector<TokenId> ids;
@@ -84,7 +87,7 @@ class ChatHistory {
     return ids;
   }
 
-  // The question was refused: takes it back.
+  // The question was refused or not answered: takes it back.
   void Withdraw() {
     messages_.pop_back();
     ids_.clear();
@@ -98,7 +101,7 @@ class ChatHistory {
 
   std::string Json() const {
     nlohmann::ordered_json list = nlohmann::ordered_json::array();
-    if (!system_.empty()) list.push_back({{"role", "system"}, {"content", system_}});
+    if (system_) list.push_back({{"role", "system"}, {"content", *system_}});
     for (const ChatMessage& message : messages_) {
       list.push_back({{"role", message.role == ChatRole::kUser ? "user" : "assistant"},
                       {"content", std::get<std::string>(message.content)}});
@@ -110,7 +113,7 @@ class ChatHistory {
  private:
   const Tokenizer& tokenizer_;
   ChatTemplateKind kind_;
-  std::string system_;
+  std::optional<std::string> system_;
   std::vector<ChatMessage> messages_;
   std::string text_;          // rendered prompt and answer so far
   std::vector<TokenId> ids_;  // its tokens; empty: encode afresh
@@ -134,7 +137,7 @@ class Chat {
     while (!output_.closed()) {
       const LineEditor::Result result = editor_.Read(parser.continues() ? "... " : "> ", &line);
       if (result == LineEditor::Result::kInterrupted) {
-        if (!editor_.is_terminal()) return kExitInterrupted;
+        if (MustLeave()) return kExitInterrupted;
         ClearInterrupt();
         parser.Reset();
         entry.clear();
@@ -145,6 +148,7 @@ class Chat {
       if (!at_end) entry += (entry.empty() ? "" : "\n") + line;
       if (!parser.continues()) editor_.Remember(std::exchange(entry, {}));
       if (input && !Handle(*input)) return kExitDone;
+      if (MustLeave()) return kExitInterrupted;
       if (at_end) {
         if (editor_.is_terminal()) PrintNote("");
         return kExitDone;
@@ -154,16 +158,23 @@ class Chat {
   }
 
  private:
+  // Ctrl-C ends a chat in which nobody types; SIGTERM ends every chat.
+  bool MustLeave() const {
+    return InterruptFlag() && (!editor_.is_terminal() || TerminationRequested());
+  }
+
   // False: leave.
   bool Handle(const ChatInput& input) {
+    if (input.kind == ChatInput::Kind::kCommand) return Obey(input.command, input.text);
     try {
-      if (input.kind == ChatInput::Kind::kMessage) {
-        AnswerMessage(input.text);
-        return true;
-      }
-      return Obey(input.command, input.text);
-    } catch (const std::system_error& error) {
-      PrintError(error.what());  // A file that cannot be written does not end the chat.
+      AnswerMessage(input.text);
+    } catch (const StdoutError&) {
+      throw;  // Nobody would see the rest.
+    } catch (const std::runtime_error& error) {
+      // Such as weights that could not be read: whoever sits there may try again.
+      if (!editor_.is_terminal()) throw;
+      if (!output_.ends_with_newline()) output_.Write("\n");
+      PrintError(error.what());
     }
     return true;
   }
@@ -178,14 +189,12 @@ class Chat {
       PrintNote("the conversation is empty");
     } else if (command == "system") {
       if (!rest.empty()) history_.SetSystem(rest);
-      PrintNote(history_.system().empty() ? "no system prompt of your own"
-                                          : "system prompt: " + history_.system());
+      ShowSystem();
     } else if (command == "save") {
       if (rest.empty()) {
         PrintError("/save needs a file name");
       } else {
-        WriteFileAtomically(rest, history_.Json());
-        PrintNote(fmt::format("{} messages saved to {}", history_.n_messages(), rest));
+        Save(rest);
       }
     } else if (command == "stats") {
       PrintNote(statistics_.empty() ? "no answer yet" : statistics_);
@@ -200,6 +209,24 @@ class Chat {
     return true;
   }
 
+  void ShowSystem() const {
+    const std::optional<std::string>& system = history_.system();
+    if (!system) {
+      PrintNote("no system prompt of your own");
+    } else {
+      PrintNote(system->empty() ? "no system prompt" : "system prompt: " + *system);
+    }
+  }
+
+  void Save(const std::string& path) {
+    try {
+      WriteFileAtomically(path, history_.Json());
+      PrintNote(fmt::format("{} messages saved to {}", history_.n_messages(), path));
+    } catch (const std::system_error& error) {
+      PrintError(error.what());  // A file that cannot be written does not end the chat.
+    }
+  }
+
   void AnswerMessage(const std::string& text) {
     const std::vector<TokenId> prompt = history_.Ask(text);
     if (static_cast<int64_t>(prompt.size()) >= session_->n_ctx()) {
@@ -212,20 +239,32 @@ class Chat {
     }
     const bool on_terminal = StdoutIsTerminal();
     ThinkDimmer dimmer(on_terminal);
-    const Answer answer = StreamAnswer(
-        engine_, *session_, sampler_, prompt, options_.max_tokens, [&](std::string_view piece) {
-          output_.Write(on_terminal ? dimmer.Push(ForTerminal(piece)) : std::string(piece));
-          return !output_.closed();
-        });
+    Answer answer;
+    try {
+      answer = StreamAnswer(
+          engine_, *session_, sampler_, prompt, options_.max_tokens, [&](std::string_view piece) {
+            output_.Write(on_terminal ? dimmer.Push(ForTerminal(piece)) : std::string(piece));
+            return !output_.closed();
+          });
+    } catch (...) {
+      history_.Withdraw();
+      output_.Write(dimmer.Finish());
+      throw;
+    }
     output_.Write(dimmer.Finish());
     output_.Write("\n");
-    history_.Answered(answer);
+    if (answer.stats.stop_reason == StopReason::kInterrupted && answer.ids.empty()) {
+      history_.Withdraw();
+      PrintNote("stopped before the answer began; the message is taken back");
+    } else {
+      history_.Answered(answer);
+    }
     statistics_ =
         StatisticsLine(answer.stats, engine_.model().BytesPerToken(session_->state().position()));
     if (answer.stats.stop_reason == StopReason::kContextFull) {
       PrintNote("the context is full; /clear starts again, -c makes it larger");
     }
-    ClearInterrupt();
+    if (editor_.is_terminal()) ClearInterrupt();
   }
 
   const ChatOptions& options_;
@@ -252,7 +291,11 @@ int RunChat(const ChatOptions& options) {
 std::function<int()> DeclareChat(CLI::App& app) {
   auto options = std::make_shared<ChatOptions>();
   AddModelOptions(app, &options->model);
-  app.add_option("--system-prompt", options->system, "(-sys) the system prompt")->type_name("TEXT");
+  // Not straight into the optional, which CLI11 leaves unset for an empty value.
+  app.add_option_function<std::string>(
+         "--system-prompt", [options](const std::string& text) { options->system = text; },
+         "(-sys) the system prompt; \"\": none, not even the template's own")
+      ->type_name("TEXT");
   app.add_option("-n,--predict,--n-predict", options->max_tokens,
                  "most tokens of one answer; -1: until the model ends it")
       ->check(CLI::Range(int64_t{-1}, int64_t{1} << 31))

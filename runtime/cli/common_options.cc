@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <cmath>
+#include <cstdlib>
 #include <limits>
 #include <random>
 #include <utility>
@@ -14,6 +16,14 @@
 #include "runtime/cli/progress.h"
 
 namespace stoker {
+namespace {
+
+// CLI::Range lets NaN through, since no comparison with it is true.
+std::string RefuseNan(const std::string& text) {
+  return std::isnan(std::strtof(text.c_str(), nullptr)) ? text + " is not a number" : "";
+}
+
+}  // namespace
 
 void AddModelPath(CLI::App& app, std::string* path) {
   app.add_option("-m,--model,MODEL", *path, "a .gguf file (any part of a split set) or a directory")
@@ -59,6 +69,7 @@ void AddSamplingOptions(CLI::App& app, SamplingOptions* options) {
   app.add_option("--temp,--temperature", sampler.temperature,
                  "temperature; 0: always the likeliest token")
       ->check(CLI::Range(0.0f, 100.0f))
+      ->check(RefuseNan)
       ->capture_default_str()
       ->type_name("T");
   app.add_option("--top-k", sampler.top_k, "sample from the k likeliest tokens; 0: all")
@@ -68,11 +79,13 @@ void AddSamplingOptions(CLI::App& app, SamplingOptions* options) {
   app.add_option("--top-p", sampler.top_p,
                  "sample from the likeliest tokens of this total probability")
       ->check(CLI::Range(1e-6f, 1.0f))
+      ->check(RefuseNan)
       ->capture_default_str()
       ->type_name("P");
   app.add_option("--min-p", sampler.min_p,
                  "leave out tokens this much less likely than the likeliest; 0: off")
       ->check(CLI::Range(0.0f, 1.0f))
+      ->check(RefuseNan)
       ->capture_default_str()
       ->type_name("P");
   app.add_option("-s,--seed", options->seed, "seed of the sampler; -1: a new one each run")

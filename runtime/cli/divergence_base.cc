@@ -1,5 +1,7 @@
 #include "runtime/cli/divergence_base.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -7,6 +9,7 @@
 #include <stdexcept>
 
 #include "numa/bytes.h"
+#include "numa/check.h"
 
 namespace stoker {
 namespace {
@@ -18,12 +21,26 @@ constexpr uint32_t kMaxVocab = 1u << 24, kMaxContext = 1u << 24, kMaxChunks = 1u
 
 size_t RowBytes(const DivergenceBaseHeader& header) { return 8 + size_t{2} * header.n_vocab; }
 
+// Scored positions of the whole file; 0 when the header's numbers are out of range.
+uint64_t Rows(const DivergenceBaseHeader& header) {
+  const bool in_range = header.n_vocab > 0 && header.n_vocab <= kMaxVocab &&
+                        header.n_ctx <= kMaxContext && header.n_chunks <= kMaxChunks &&
+                        header.n_ctx > header.first + uint64_t{1};
+  return in_range ? uint64_t{header.n_chunks} * (header.n_ctx - 1 - header.first) : 0;
+}
+
 }  // namespace
 
 DivergenceBaseWriter::DivergenceBaseWriter(const std::string& path,
                                            const DivergenceBaseHeader& header,
                                            std::span<const int32_t> tokens)
     : file_(path), row_(RowBytes(header)) {
+  if (Rows(header) == 0) {
+    throw std::runtime_error(
+        fmt::format("{}: a base holds up to {} chunks of 3 to {} tokens; change -c or --chunks",
+                    path, kMaxChunks, kMaxContext));
+  }
+  STOKER_CHECK(tokens.size() == uint64_t{header.n_chunks} * header.n_ctx);
   char head[kHeaderBytes];
   std::memcpy(head, kMagic, 8);
   StoreLe(head + 8, header.n_vocab);
@@ -41,6 +58,9 @@ void DivergenceBaseWriter::Add(std::span<const float> log_probs) {
   StoreLe(row_.data() + 4, step);
   for (size_t i = 0; i < log_probs.size(); ++i) {
     const float code = std::min(std::round((max - log_probs[i]) / step), 65535.0f);
+    if (std::isnan(code)) {
+      throw std::runtime_error("a log-probability to be saved is not a number");
+    }
     StoreLe(row_.data() + 8 + 2 * i, static_cast<uint16_t>(code));
   }
   file_.Write(row_);
@@ -54,12 +74,9 @@ DivergenceBaseReader::DivergenceBaseReader(const std::string& path)
   }
   header_ = {LoadLe<uint32_t>(head + 8), LoadLe<uint32_t>(head + 12), LoadLe<uint32_t>(head + 16),
              LoadLe<uint32_t>(head + 20)};
-  const uint64_t rows = header_.n_ctx > header_.first + uint64_t{1}
-                            ? uint64_t{header_.n_chunks} * (header_.n_ctx - 1 - header_.first)
-                            : 0;
+  const uint64_t rows = Rows(header_);
   const uint64_t n_tokens = uint64_t{header_.n_chunks} * header_.n_ctx;
-  if (rows == 0 || header_.n_vocab == 0 || header_.n_vocab > kMaxVocab ||
-      header_.n_ctx > kMaxContext || header_.n_chunks > kMaxChunks ||
+  if (rows == 0 ||
       std::filesystem::file_size(path) != kHeaderBytes + 4 * n_tokens + rows * RowBytes(header_)) {
     throw std::runtime_error(path + ": header and size of the file do not fit together");
   }
@@ -74,6 +91,9 @@ void DivergenceBaseReader::Next(std::vector<float>* log_probs) {
     throw std::runtime_error(path_ + ": cannot read the next position");
   }
   const auto max = LoadLe<float>(row_.data()), step = LoadLe<float>(row_.data() + 4);
+  if (!std::isfinite(max) || !std::isfinite(step)) {
+    throw std::runtime_error(path_ + ": damaged: the scale of a position is not finite");
+  }
   log_probs->resize(header_.n_vocab);
   for (size_t i = 0; i < log_probs->size(); ++i) {
     (*log_probs)[i] = max - step * static_cast<float>(LoadLe<uint16_t>(row_.data() + 8 + 2 * i));

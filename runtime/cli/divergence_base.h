@@ -30,9 +30,11 @@ struct DivergenceBaseHeader {
 
 class DivergenceBaseWriter {
  public:
-  // Throws std::system_error when it cannot write. The file appears with Commit.
+  // Throws std::system_error when it cannot write, std::runtime_error for a header the reader would
+  // refuse. `tokens` are n_chunks * n_ctx. The file appears with Commit.
   DivergenceBaseWriter(const std::string& path, const DivergenceBaseHeader& header,
                        std::span<const int32_t> tokens);
+  // The next position's log-probabilities [n_vocab]; throws std::runtime_error for NaN.
   void Add(std::span<const float> log_probs);
   void Commit() { file_.Commit(); }
 
@@ -48,7 +50,8 @@ class DivergenceBaseReader {
   explicit DivergenceBaseReader(const std::string& path);
   const DivergenceBaseHeader& header() const { return header_; }
   const std::vector<int32_t>& tokens() const { return tokens_; }
-  // The next position's log-probabilities [n_vocab].
+  // The next position's log-probabilities [n_vocab]. Throws std::runtime_error when they cannot be
+  // read or their scale is not finite.
   void Next(std::vector<float>* log_probs);
 
  private:

@@ -32,7 +32,7 @@ using TextSink = std::function<bool(std::string_view)>;
 Answer StreamAnswer(Engine& engine, Session& session, Sampler& sampler,
                     std::span<const TokenId> prompt, int64_t max_tokens, const TextSink& sink);
 
-// "stats: prompt 12 tokens (0 reused), prefill 98.2 tok/s; 64 tokens, decode 20.1 tok/s; 2.29 GB
+// "stats: prompt 12 tokens (0 reused), prefill 98.2 tok/s; generated 64, decode 20.1 tok/s; 2.29 GB
 // of weights per token, 46.0 GB/s; stopped: end of text".
 std::string StatisticsLine(const GenerateStats& stats, const TokenBytes& bytes);
 

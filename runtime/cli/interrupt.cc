@@ -9,10 +9,12 @@ namespace stoker {
 namespace {
 
 std::atomic<bool> g_interrupted = false;
+std::atomic<bool> g_terminated = false;
 std::atomic<bool> g_exit_at_once = false;
 static_assert(std::atomic<bool>::is_always_lock_free, "the flag is set in a signal handler");
 
-void OnSignal(int) {
+void OnSignal(int number) {
+  if (number == SIGTERM) g_terminated = true;
   if (g_exit_at_once || g_interrupted.exchange(true)) {
     // A progress line may be half drawn; the shell's prompt should not land in it.
     if (::isatty(STDERR_FILENO) == 1) [[maybe_unused]]
@@ -35,7 +37,13 @@ void InstallInterruptHandler() {
 
 std::atomic<bool>& InterruptFlag() { return g_interrupted; }
 
-void ClearInterrupt() { g_interrupted = false; }
+bool TerminationRequested() { return g_terminated; }
+
+void ClearInterrupt() {
+  g_interrupted = false;
+  // Looked at afterwards: a SIGTERM that comes in between sets the flag itself.
+  if (g_terminated) g_interrupted = true;
+}
 
 void ThrowIfInterrupted() {
   if (g_interrupted) throw InterruptedError();

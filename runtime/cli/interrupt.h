@@ -1,8 +1,9 @@
 #pragma once
 
 // Ctrl-C as a flag: the first SIGINT asks the running work to stop at the next step, a second one
-// within the same piece of work ends the process at once. One handler a process; the
-// flag may be read from any thread.
+// within the same piece of work ends the process at once. SIGTERM does the same and cannot be
+// cleared: whatever would go on after Ctrl-C ends after it. One handler a process; the flags may be
+// read from any thread.
 
 #include <atomic>
 #include <stdexcept>
@@ -22,7 +23,10 @@ void InstallInterruptHandler();
 // True after a signal, until cleared. Pass it as the stop flag of model work.
 std::atomic<bool>& InterruptFlag();
 
-// Forgets the signal: the next piece of work starts afresh.
+// True after a SIGTERM, for good.
+bool TerminationRequested();
+
+// Forgets Ctrl-C: the next piece of work starts afresh. After a SIGTERM the flag stays set.
 void ClearInterrupt();
 
 // Throws InterruptedError when a signal came.

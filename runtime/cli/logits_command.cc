@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "mmap/safetensors_writer.h"
+#include "mmap/weight_store.h"
 #include "runtime/cli/command_line.h"
 #include "runtime/cli/common_options.h"
 #include "runtime/cli/interrupt.h"
@@ -113,15 +114,27 @@ void CheckIds(std::span<const TokenId> ids, int64_t vocab_size) {
   }
 }
 
+// Memory for what is recorded until it is written: the recorder's arrays and the decode logits.
+uint64_t ResultBytes(const ModelConfig& config, int64_t n_tokens, const LogitsOptions& options) {
+  int64_t bytes = (n_tokens + options.greedy) * config.vocab_size * 4;
+  if (options.layers) {
+    const int64_t row_bytes = config.hidden_size * 4 + config.n_experts_per_token * 8;
+    bytes += config.n_layers * n_tokens * row_bytes;
+  }
+  return static_cast<uint64_t>(bytes);
+}
+
 int Logits(const LogitsOptions& options) {
   const std::vector<TokenId> ids = ParseTokenIds(options.ids);
   const auto n_tokens = static_cast<int64_t>(ids.size());
   EngineOptions engine_options = ToEngineOptions(options.model);
   engine_options.need_tokenizer = false;
   engine_options.n_ctx = n_tokens + options.greedy;
-  const std::unique_ptr<Engine> engine = OpenEngine(std::move(engine_options));
-  const ModelConfig& config = engine->config();
+  // The headers first: they tell how much memory the results take, and which ids there are.
+  const ModelConfig config = WeightStore::Open(options.model.path)->config();
   CheckIds(ids, config.vocab_size);
+  engine_options.extra_bytes = ResultBytes(config, n_tokens, options);
+  const std::unique_ptr<Engine> engine = OpenEngine(std::move(engine_options));
 
   // 1. The prompt, with the logits of every token.
   SequenceState state(config, n_tokens + options.greedy);
@@ -137,6 +150,7 @@ int Logits(const LogitsOptions& options) {
   // 2. Greedy steps: row i holds the logits after feeding decode_ids[i].
   std::vector<TokenId> decode_ids;
   std::vector<float> decode_logits;
+  decode_logits.reserve(static_cast<size_t>(options.greedy * config.vocab_size));
   LastRow last;
   TokenId next = ArgMax(recorder.last_logits());
   for (int64_t step = 0; step < options.greedy; ++step) {

@@ -40,7 +40,11 @@ bool WriteAll(int fd, std::string_view text, const std::string& what) {
 void TextOutput::Write(std::string_view text) {
   if (closed_ || text.empty()) return;
   last_ = text.back();
-  closed_ = !WriteAll(STDOUT_FILENO, text, "to stdout");
+  try {
+    closed_ = !WriteAll(STDOUT_FILENO, text, "to stdout");
+  } catch (const std::system_error& error) {
+    throw StdoutError(error.code(), "cannot write to stdout");
+  }
 }
 
 void ReserveStandardDescriptors() {
@@ -54,10 +58,15 @@ void ReserveStandardDescriptors() {
 
 std::string ForTerminal(std::string_view text) {
   std::string out;
-  for (const char c : text) {
+  for (size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
     const auto byte = static_cast<unsigned char>(c);
+    const auto next = static_cast<unsigned char>(i + 1 < text.size() ? text[i + 1] : 0);
     if ((byte < 0x20 && c != '\n' && c != '\t') || byte == 0x7F) {
       out += "\uFFFD";
+    } else if (byte == 0xC2 && next >= 0x80 && next <= 0x9F) {
+      out += "\uFFFD";
+      ++i;
     } else {
       out.push_back(c);
     }

@@ -6,14 +6,22 @@
 #include <atomic>
 #include <string>
 #include <string_view>
+#include <system_error>
 
 namespace stoker {
+
+// Standard output cannot be written: a full disk, say. Told apart from failing reads, after which a
+// conversation can go on.
+class StdoutError : public std::system_error {
+ public:
+  using std::system_error::system_error;
+};
 
 // The stream of generated text on stdout. A reader that went away (EPIPE) is not an error:
 // writing stops and closed() says so.
 class TextOutput {
  public:
-  // Writes everything. Throws std::system_error for any failure but EPIPE.
+  // Writes everything. Throws StdoutError for any failure but EPIPE.
   void Write(std::string_view text);
 
   bool closed() const { return closed_; }
@@ -28,8 +36,9 @@ class TextOutput {
 // their number. Writing to such a stdout still fails, as it should.
 void ReserveStandardDescriptors();
 
-// Generated text as it may be shown on a terminal: control characters other than newline and tab,
-// with which a model could move the cursor or worse, become U+FFFD.
+// Generated text (whole UTF-8 characters) as it may be shown on a terminal: control characters
+// other than newline and tab, with which a model could move the cursor or worse, become U+FFFD.
+// Those are C0, DEL and C1 (U+0080 to U+009F; U+009B begins an escape sequence as ESC [ does).
 std::string ForTerminal(std::string_view text);
 
 bool StdoutIsTerminal();

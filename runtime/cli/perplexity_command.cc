@@ -37,7 +37,8 @@ class ChunkScorer : public ForwardSink {
   ChunkScorer(DivergenceBaseWriter* writer, DivergenceBaseReader* reader)
       : writer_(writer), reader_(reader) {}
 
-  void Begin(std::span<const TokenId> tokens, int64_t first) {
+  void Begin(int64_t chunk, std::span<const TokenId> tokens, int64_t first) {
+    chunk_ = chunk;
     tokens_ = tokens;
     first_ = first;
   }
@@ -46,6 +47,7 @@ class ChunkScorer : public ForwardSink {
     static_cast<void>(run);
     if (token < first_ || token + 1 >= static_cast<int64_t>(tokens_.size())) return;
     const TokenId next = tokens_[static_cast<size_t>(token) + 1];
+    RequireFinite(logits, chunk_, token);
     LogSoftmax(logits, &log_probs_);
     nll_.Add(-static_cast<double>(log_probs_[static_cast<size_t>(next)]));
     if (writer_ != nullptr) writer_->Add(log_probs_);
@@ -62,7 +64,7 @@ class ChunkScorer : public ForwardSink {
   DivergenceBaseWriter* writer_;
   DivergenceBaseReader* reader_;
   std::span<const TokenId> tokens_;
-  int64_t first_ = 0;
+  int64_t chunk_ = 0, first_ = 0;
   std::vector<float> log_probs_, base_;
   MeanError nll_;
   DivergenceStatistics divergence_;
@@ -117,17 +119,23 @@ int Perplexity(const PerplexityOptions& options) {
   std::optional<DivergenceBaseReader> reader;
   std::string text;
   int64_t n_ctx = options.model.n_ctx;
+  int64_t first = n_ctx / 2;
   if (!options.base_in.empty()) {
     reader.emplace(options.base_in);
-    n_ctx = reader->header().n_ctx;  // Its chunks, so that every position has the same context.
+    // Its chunks, so that every position has the same context.
+    n_ctx = reader->header().n_ctx;
+    first = reader->header().first;
   } else if (options.file.empty()) {
     throw UsageError("needs -f FILE, or --kl-base FILE which holds its text");
+  } else if (n_ctx < 3) {
+    throw UsageError("-c must be at least 3: the second half of a chunk is scored, less its end");
   } else {
     text = ReadTextFile(options.file, kMaxTextBytes);
   }
 
   EngineOptions engine_options = ToEngineOptions(options.model);
   engine_options.n_ctx = n_ctx;
+  engine_options.need_tokenizer = !reader;  // The base holds tokens.
   const std::unique_ptr<Engine> engine = OpenEngine(std::move(engine_options));
   const std::vector<TokenId> tokens =
       TokensToScore(options, text, *engine, reader ? &*reader : nullptr);
@@ -139,7 +147,6 @@ int Perplexity(const PerplexityOptions& options) {
                     tokens.size(), n_ctx));
   }
   if (options.n_chunks > 0) n_chunks = std::min(n_chunks, options.n_chunks);
-  const int64_t first = n_ctx / 2;
 
   std::optional<DivergenceBaseWriter> writer;
   if (!options.base_out.empty()) {
@@ -159,7 +166,7 @@ int Perplexity(const PerplexityOptions& options) {
   for (int64_t chunk = 0; chunk < n_chunks; ++chunk) {
     const std::span<const TokenId> ids(tokens.data() + chunk * n_ctx, static_cast<size_t>(n_ctx));
     state.Reset();
-    scorer.Begin(ids, first);
+    scorer.Begin(chunk, ids, first);
     const TokenRun run{&state, ids, LogitRows::kAll};
     if (!engine->model().Forward({&run, 1}, scorer, options.model.chunk_tokens, &InterruptFlag())) {
       throw InterruptedError();

@@ -1,12 +1,24 @@
 #include "runtime/cli/perplexity_math.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <stdexcept>
 
 #include "numa/check.h"
 
 namespace stoker {
+
+void RequireFinite(std::span<const float> logits, int64_t chunk, int64_t position) {
+  const auto finite = [](float logit) { return std::isfinite(logit); };
+  if (std::all_of(logits.begin(), logits.end(), finite)) return;
+  throw std::runtime_error(
+      fmt::format("chunk {}, position {}: the logits are not finite; the model's files are damaged "
+                  "(compare their checksums), or try --exact",
+                  chunk, position));
+}
 
 void LogSoftmax(std::span<const float> logits, std::vector<float>* log_probs) {
   STOKER_CHECK(!logits.empty());

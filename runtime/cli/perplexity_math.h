@@ -10,6 +10,10 @@
 
 namespace stoker {
 
+// Throws std::runtime_error naming chunk and position (both from 0) unless every logit [V] is
+// finite: a mean over anything else says nothing.
+void RequireFinite(std::span<const float> logits, int64_t chunk, int64_t position);
+
 // Log-probabilities of one position: logits [V] to log softmax [V], in double sums. Non-finite
 // logits of masked ids stay -inf.
 void LogSoftmax(std::span<const float> logits, std::vector<float>* log_probs);

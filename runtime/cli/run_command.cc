@@ -26,7 +26,7 @@ struct RunOptions {
   ModelOptions model;
   SamplingOptions sampling;
   std::string prompt, file, system;
-  bool has_prompt = false, has_file = false;
+  bool has_prompt = false, has_file = false, has_system = false;
   int64_t max_tokens = -1;
   bool raw = false;
   std::string chat_template = "minimax-m1";
@@ -55,8 +55,12 @@ std::vector<TokenId> EncodePrompt(const RunOptions& options, const Tokenizer& to
   if (!options.raw && !SupportsChat(tokenizer)) {
     PrintNote("note: this model has no chat tokens; the prompt is used as it stands (--raw)");
   } else if (!options.raw) {
-    return RenderChat(SingleTurn(text, options.system), *FindChatTemplate(options.chat_template))
-        .Encode(tokenizer);
+    Conversation conversation = SingleTurn(text);
+    if (options.has_system) {  // An empty one too: it takes the place of the template's own.
+      conversation.messages.insert(conversation.messages.begin(),
+                                   {ChatRole::kSystem, options.system, {}});
+    }
+    return RenderChat(conversation, *FindChatTemplate(options.chat_template)).Encode(tokenizer);
   }
   return tokenizer.Encode(text, SpecialTokens::kParse);
 }
@@ -101,7 +105,10 @@ std::function<int()> DeclareRun(CLI::App& app) {
       ->check(CLI::Range(int64_t{-1}, int64_t{1} << 31))
       ->capture_default_str()
       ->type_name("N");
-  app.add_option("--system-prompt", options->system, "(-sys) the system prompt")->type_name("TEXT");
+  CLI::Option* system =
+      app.add_option("--system-prompt", options->system,
+                     "(-sys) the system prompt; \"\": none, not even the template's own");
+  system->type_name("TEXT");
   app.add_option("--chat-template", options->chat_template,
                  "form of the turns: minimax-m1 or vendor")
       ->check(CLI::IsMember({"minimax-m1", "vendor"}))
@@ -109,9 +116,10 @@ std::function<int()> DeclareRun(CLI::App& app) {
       ->type_name("NAME");
   app.add_flag("--raw", options->raw, "use the prompt as it stands, without the chat template");
   AddSamplingOptions(app, &options->sampling);
-  return [options, prompt, file] {
+  return [options, prompt, file, system] {
     options->has_prompt = prompt->count() > 0;
     options->has_file = file->count() > 0;
+    options->has_system = system->count() > 0;
     return Run(*options);
   };
 }

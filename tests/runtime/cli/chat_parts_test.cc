@@ -1,6 +1,9 @@
+#include <signal.h>
+
 #include <string>
 
 #include "runtime/cli/chat_input.h"
+#include "runtime/cli/interrupt.h"
 #include "runtime/cli/output.h"
 #include "runtime/cli/think_dimmer.h"
 #include "tests/support/catch.h"
@@ -76,7 +79,17 @@ TEST_CASE("an unfinished thought ends the shade") {
 TEST_CASE("control characters do not reach a terminal") {
   CHECK(ForTerminal("a\tb\nc") == "a\tb\nc");
   CHECK(ForTerminal("\x1b[2J\x07\x7f") == "\uFFFD[2J\uFFFD\uFFFD");
-  CHECK(ForTerminal("\u00e9\u4e2d") == "\u00e9\u4e2d");
+  CHECK(ForTerminal("\u00e9\u4e2d\u00a0") == "\u00e9\u4e2d\u00a0");
+  CHECK(ForTerminal("\u0080x\u009b2J\u009f") == "\uFFFDx\uFFFD2J\uFFFD");
+}
+
+TEST_CASE("Ctrl-C can be forgotten") {
+  InstallInterruptHandler();
+  ::raise(SIGINT);
+  CHECK(InterruptFlag());
+  CHECK_FALSE(TerminationRequested());
+  ClearInterrupt();
+  CHECK_FALSE(InterruptFlag());
 }
 
 }  // namespace

@@ -78,6 +78,20 @@ TEST_CASE("the prompt comes from stdin or a file, with the same answer") {
   CHECK(Contains(empty.err, "the prompt is empty"));
 }
 
+TEST_CASE("an empty system prompt is none, not the template's own") {
+  const auto prompt_tokens = [](std::vector<std::string> more) {
+    std::vector<std::string> arguments = {"run", Model(), "-p", "Hi", "-n", "1", "-c", "512"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const ProcessResult r = RunStoker(arguments);
+    CAPTURE(r.err);
+    REQUIRE(r.exit_code == 0);
+    return std::stoi(r.err.substr(r.err.find("stats: prompt ") + 14));
+  };
+  const int own = prompt_tokens({});
+  CHECK(prompt_tokens({"-sys", ""}) < own);
+  CHECK(prompt_tokens({"-sys", ""}) < prompt_tokens({"-sys", "a"}));
+}
+
 TEST_CASE("errors are one line on stderr with the right code") {
   const auto check = [](const std::vector<std::string>& arguments, int code, const char* text) {
     const ProcessResult r = RunStoker(arguments);
@@ -93,6 +107,12 @@ TEST_CASE("errors are one line on stderr with the right code") {
   check({"run"}, 2, "MODEL");
   check({"run", Model(), "--memory", "lots"}, 2, "not a size");
   check({"run", Model(), "--top-p", "2"}, 2, "--top-p");
+  for (const char* option : {"--temp", "--top-p", "--min-p"}) {
+    check({"run", Model(), "-p", "x", option, "nan"}, 2, "nan is not a number");
+  }
+  check({"perplexity", Model(), "-f", "/nonexistent", "-c", "2"}, 2, "-c must be at least 3");
+  check({"bench", Model(), "-f", "/nonexistent"}, 1, "/nonexistent");
+  check({"logits", Model(), "--ids", "5000", "-o", "/tmp/x"}, 1, "outside the vocabulary");
   check({"run", "/nonexistent.gguf", "-p", "x"}, 1, "/nonexistent.gguf");
   check({"run", Model(), "-f", "/nonexistent"}, 1, "/nonexistent");
   check({"logits", Model(), "--ids", "1,x", "-o", "/tmp/x"}, 2, "not a token id");
@@ -219,6 +239,7 @@ TEST_CASE("bench reports llama-bench's keys and its own") {
     CHECK(rows[0].contains(key));
   }
   CHECK(rows[0]["n_prompt"] == 16);
+  CHECK(rows[0]["prompt"] == "text");
   CHECK(rows[1]["n_gen"] == 4);
   CHECK(rows[3]["n_depth"] == 8);
   CHECK(rows[1]["samples_ts"].size() == 2);
@@ -229,6 +250,11 @@ TEST_CASE("bench reports llama-bench's keys and its own") {
       RunStoker({"bench", Model(), "-p", "8", "-n", "0", "-r", "1", "-t", "1"});
   CHECK(Contains(md.out, "pp8"));
   CHECK_FALSE(Contains(md.out, "tg"));
+
+  const ProcessResult random = RunStoker({"bench", Model(), "-p", "8", "-n", "0", "-r", "1", "-t",
+                                          "1", "--random-tokens", "-o", "json"});
+  REQUIRE(random.exit_code == 0);
+  CHECK(Json::parse(random.out)[0]["prompt"] == "random");
 }
 
 TEST_CASE("perplexity against its own base diverges by nothing") {
@@ -265,6 +291,45 @@ TEST_CASE("chat from a pipe answers each line") {
   CHECK(talk[2]["content"] == "And now?");
   // The second prompt stands on the first answer's state.
   CHECK_FALSE(Contains(r.err, "(0 reused)"));
+}
+
+TEST_CASE("a piped chat ends at Ctrl-C, and when its output cannot be written") {
+  StokerProcess chat({"chat", Model(), "-s", "1", "-c", "100000"}, Terminal::kNone);
+  chat.Send("Tell me everything\n");
+  REQUIRE(chat.WaitFor(" "));
+  chat.Signal(SIGINT);
+  CHECK(chat.Finish().exit_code == 130);
+
+  if (!std::filesystem::exists("/dev/full")) return;
+  const std::string command = "printf 'Hello\\nAgain\\n' | " +
+                              std::string(std::getenv("STOKER_BINARY")) + " chat " + Model() +
+                              " -n 4 -s 1 -c 1000 > /dev/full 2> /dev/null";
+  const int status = std::system(command.c_str());
+  CHECK(WEXITSTATUS(status) == 1);
+}
+
+TEST_CASE("SIGTERM ends a chat at its prompt and in an answer") {
+  ::setenv("TERM", "xterm", 1);
+  for (const bool answering : {false, true}) {
+    CAPTURE(answering);
+    StokerProcess chat({"chat", Model(), "-s", "1", "-c", "20000"}, Terminal::kPty);
+    REQUIRE(chat.WaitFor("> "));
+    if (answering) {
+      chat.Send("Tell me everything\n");
+      ::usleep(500'000);
+    }
+    chat.Signal(SIGTERM);
+    CHECK(chat.Finish().exit_code == 130);
+  }
+}
+
+TEST_CASE("chat: a file that cannot be saved to is one line, and the chat goes on") {
+  const ProcessResult r = RunStoker({"chat", Model(), "-n", "4", "-s", "1", "-c", "1000"},
+                                    "/save /nonexistent/talk.json\nHello\n/stats\n");
+  CAPTURE(r.err);
+  CHECK(r.exit_code == 0);
+  CHECK(Contains(r.err, "/nonexistent/talk.json"));
+  CHECK(Contains(r.err, "stats: prompt"));
 }
 
 TEST_CASE("chat on a terminal: prompt, commands, Ctrl-C stops the answer, Ctrl-D leaves") {

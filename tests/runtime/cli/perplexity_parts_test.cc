@@ -1,5 +1,7 @@
 #include <cmath>
+#include <filesystem>
 #include <limits>
+#include <string>
 #include <vector>
 
 #include "runtime/cli/divergence_base.h"
@@ -78,6 +80,54 @@ TEST_CASE("a saved base comes back, a damaged one is refused") {
   CHECK_THROWS_AS(DivergenceBaseReader(path), std::runtime_error);
   test::WriteFile(path, "GGUF" + bytes);
   CHECK_THROWS_AS(DivergenceBaseReader(path), std::runtime_error);
+}
+
+TEST_CASE("logits that are not finite are refused with their position") {
+  const float inf = std::numeric_limits<float>::infinity();
+  RequireFinite(std::vector<float>{1.0f, -1e30f}, 0, 0);
+  for (const float bad : {inf, -inf, std::nanf("")}) {
+    std::string message;
+    try {
+      RequireFinite(std::vector<float>{1.0f, bad}, 2, 37);
+    } catch (const std::runtime_error& error) {
+      message = error.what();
+    }
+    CHECK(message.starts_with("chunk 2, position 37:"));
+  }
+}
+
+TEST_CASE("a base never holds NaN") {
+  const test::TempDir dir;
+  const std::string path = (dir / "base").string();
+  const std::vector<int32_t> tokens = {0, 1, 2, 1};
+  const float inf = std::numeric_limits<float>::infinity(), nan = std::nanf("");
+  DivergenceBaseWriter writer(path, {3, 4, 1, 2}, tokens);
+  CHECK_THROWS_AS(writer.Add(std::vector<float>{nan, -1.0f, -2.0f}), std::runtime_error);
+  CHECK_THROWS_AS(writer.Add(std::vector<float>{-1.0f, nan, -2.0f}), std::runtime_error);
+  CHECK_THROWS_AS(writer.Add(std::vector<float>{-inf, -inf, -inf}), std::runtime_error);
+  writer.Add(std::vector<float>{-1.0f, -inf, -2.0f});  // An id that is ruled out.
+  writer.Commit();
+
+  // A scale that is not finite: max at byte 40, after header and tokens, step at byte 44.
+  const std::string bytes = test::ReadFile(path);
+  for (const size_t at : {size_t{40}, size_t{44}}) {
+    std::string damaged = bytes;
+    damaged.replace(at, 4, std::string("\x00\x00\xc0\x7f", 4));
+    test::WriteFile(path, damaged);
+    DivergenceBaseReader reader(path);
+    std::vector<float> row;
+    CHECK_THROWS_AS(reader.Next(&row), std::runtime_error);
+  }
+}
+
+TEST_CASE("a base that could not be read back is not begun") {
+  const test::TempDir dir;
+  const std::string path = (dir / "base").string();
+  const std::vector<int32_t> tokens = {0, 1};
+  CHECK_THROWS_AS(DivergenceBaseWriter(path, {3, 2, 1, 1}, tokens), std::runtime_error);
+  CHECK_THROWS_AS(DivergenceBaseWriter(path, {3, 2, 1u << 21, 0}, tokens), std::runtime_error);
+  CHECK_THROWS_AS(DivergenceBaseWriter(path, {0, 2, 1, 0}, tokens), std::runtime_error);
+  CHECK(std::filesystem::is_empty(dir.path()));
 }
 
 TEST_CASE("an unfinished base leaves no file") {
