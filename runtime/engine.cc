@@ -23,6 +23,9 @@ namespace {
 // Memory that is ours but in no row of the table: binary, stacks, small allocations.
 constexpr uint64_t kSlackBytes = 128 * kMiB;
 
+// Without --memory this part of the free memory (1/20) is left to others, whose needs change.
+constexpr uint64_t kSparedFraction = 20;
+
 std::string Layer(int64_t layer, std::string_view part) {
   return "blk." + std::to_string(layer) + "." + std::string(part) + ".weight";
 }
@@ -129,7 +132,7 @@ MemoryPlan PlanMemory(const EngineOptions& options, const WeightStore& store, co
   for (const BudgetRow& row : plan.rows) fixed += row.bytes;
 
   const uint64_t usable = UsableMemoryBytes();
-  const uint64_t limit = options.memory_bytes.value_or(usable);
+  const uint64_t limit = options.memory_bytes.value_or(usable - usable / kSparedFraction);
   if (limit > usable) {
     throw std::runtime_error("--memory " + FormatBytes(limit) + " exceeds the free memory of " +
                              FormatBytes(usable) + "; lower --memory");
