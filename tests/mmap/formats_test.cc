@@ -41,19 +41,18 @@ TEST_CASE("element types have ggml's numbers and block sizes") {
     uint32_t id, elements, bytes;
   };
   // As printed by gguf-py (GGML_QUANT_SIZES).
-  const Row rows[] = {
-      {"F32", 0, 1, 4},         {"F16", 1, 1, 2},         {"Q4_0", 2, 32, 18},
-      {"Q4_1", 3, 32, 20},      {"Q5_0", 6, 32, 22},      {"Q5_1", 7, 32, 24},
-      {"Q8_0", 8, 32, 34},      {"Q8_1", 9, 32, 36},      {"Q2_K", 10, 256, 84},
-      {"Q3_K", 11, 256, 110},   {"Q4_K", 12, 256, 144},   {"Q5_K", 13, 256, 176},
-      {"Q6_K", 14, 256, 210},   {"Q8_K", 15, 256, 292},   {"IQ2_XXS", 16, 256, 66},
-      {"IQ2_XS", 17, 256, 74},  {"IQ3_XXS", 18, 256, 98}, {"IQ1_S", 19, 256, 50},
-      {"IQ4_NL", 20, 32, 18},   {"IQ3_S", 21, 256, 110},  {"IQ2_S", 22, 256, 82},
-      {"IQ4_XS", 23, 256, 136}, {"I8", 24, 1, 1},         {"I16", 25, 1, 2},
-      {"I32", 26, 1, 4},        {"I64", 27, 1, 8},        {"F64", 28, 1, 8},
-      {"IQ1_M", 29, 256, 56},   {"BF16", 30, 1, 2},       {"TQ1_0", 34, 256, 54},
-      {"TQ2_0", 35, 256, 66},   {"MXFP4", 39, 32, 17},    {"NVFP4", 40, 64, 36},
-      {"Q1_0", 41, 128, 18},    {"Q2_0", 42, 64, 18}};
+  const Row rows[] = {{"F32", 0, 1, 4},         {"F16", 1, 1, 2},         {"Q4_0", 2, 32, 18},
+                      {"Q4_1", 3, 32, 20},      {"Q5_0", 6, 32, 22},      {"Q5_1", 7, 32, 24},
+                      {"Q8_0", 8, 32, 34},      {"Q8_1", 9, 32, 36},      {"Q2_K", 10, 256, 84},
+                      {"Q3_K", 11, 256, 110},   {"Q4_K", 12, 256, 144},   {"Q5_K", 13, 256, 176},
+                      {"Q6_K", 14, 256, 210},   {"Q8_K", 15, 256, 292},   {"IQ2_XXS", 16, 256, 66},
+                      {"IQ2_XS", 17, 256, 74},  {"IQ3_XXS", 18, 256, 98}, {"IQ1_S", 19, 256, 50},
+                      {"IQ4_NL", 20, 32, 18},   {"IQ3_S", 21, 256, 110},  {"IQ2_S", 22, 256, 82},
+                      {"IQ4_XS", 23, 256, 136}, {"I8", 24, 1, 1},         {"I16", 25, 1, 2},
+                      {"I32", 26, 1, 4},        {"I64", 27, 1, 8},        {"F64", 28, 1, 8},
+                      {"IQ1_M", 29, 256, 56},   {"BF16", 30, 1, 2},       {"TQ1_0", 34, 256, 54},
+                      {"TQ2_0", 35, 256, 66},   {"MXFP4", 39, 32, 17},    {"NVFP4", 40, 64, 36},
+                      {"Q1_0", 41, 128, 18},    {"Q2_0", 42, 64, 18}};
   std::set<uint32_t> known;
   for (const Row& row : rows) {
     CAPTURE(row.name);
@@ -93,8 +92,14 @@ TEST_CASE("errors are one printable line, and paths keep their script") {
 TEST_CASE("JSON is accepted exactly where nlohmann accepts it") {
   const std::string seeds[] = {
       R"({"a":[1,-2.5e+3,true,null,"x\u00e9\ud83d\ude00\n"],"b":{"c":{}}})",
-      R"([0,-0,0.1e-2,[],{}])", R"("text")", "12", "nul", "[1,]",
-      "{\"a\" 1}", "\"\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\"", ""};
+      R"([0,-0,0.1e-2,[],{}])",
+      R"("text")",
+      "12",
+      "nul",
+      "[1,]",
+      "{\"a\" 1}",
+      "\"\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\"",
+      ""};
   const uint64_t seed = std::random_device{}();
   INFO("seed " << seed);
   std::mt19937_64 random(seed);
@@ -116,7 +121,15 @@ TEST_CASE("JSON is accepted exactly where nlohmann accepts it") {
       }
     }
     CAPTURE(Printable(text, 400));
-    if (OursAccepts(text) != nlohmann::json::accept(text)) FAIL("the two disagree");
+    bool theirs = true;
+    try {
+      (void)nlohmann::json::parse(text);
+    } catch (const nlohmann::json::out_of_range&) {
+      continue;  // a number of the grammar that no double holds: nlohmann alone refuses it
+    } catch (const nlohmann::json::exception&) {
+      theirs = false;
+    }
+    if (OursAccepts(text) != theirs) FAIL("the two disagree");
   }
 }
 
@@ -207,8 +220,9 @@ TEST_CASE("GGUF metadata of every type is read with its type checked") {
   CHECK(message([&] { metadata.Int("absent"); }).ends_with("\"absent\": missing"));
   CHECK(message([&] { metadata.Float("u8"); }).ends_with("is u8, expected f32 or f64"));
   CHECK(message([&] { metadata.FindBool("u8"); }).ends_with("is u8, expected bool"));
-  CHECK(message([&] { metadata.String("strings"); })
-            .ends_with("is array of string, expected string"));
+  CHECK(message([&] {
+          metadata.String("strings");
+        }).ends_with("is array of string, expected string"));
   CHECK(message([&] { metadata.Strings("ints"); }).ends_with("expected an array of strings"));
   CHECK(message([&] { metadata.Strings("string"); }).ends_with("is string, expected an array"));
   CHECK(message([&] { metadata.FindInts("floats"); }).ends_with("expected an array of integers"));
@@ -256,10 +270,9 @@ TEST_CASE("GGUF tensors keep ggml's order of dimensions and lie where the table 
 }
 
 TEST_CASE("safetensors headers may hold scalars, empty tensors and any order of offsets") {
-  const std::string header =
-      R"({"b":{"dtype":"F32","shape":[],"data_offsets":[2,6]},)"
-      R"("e":{"data_offsets":[2,2],"shape":[0,5],"dtype":"I64"},)"
-      R"("a":{"dtype":"BF16","shape":[1,1],"data_offsets":[0,2]}}  )";
+  const std::string header = R"({"b":{"dtype":"F32","shape":[],"data_offsets":[2,6]},)"
+                             R"("e":{"data_offsets":[2,2],"shape":[0,5],"dtype":"I64"},)"
+                             R"("a":{"dtype":"BF16","shape":[1,1],"data_offsets":[0,2]}}  )";
   const std::string bytes = Le<uint64_t>(header.size()) + header + "abcdef";
   const auto infos = ParseSafetensors(Bytes(bytes), "f");
   REQUIRE(infos.size() == 3);
