@@ -21,7 +21,7 @@ int64_t PaddedK(int64_t k) { return DivCeil(k, kGroup) * kGroup; }
 int64_t CodeStride(int64_t k) { return PaddedK(k) + kCodePadding; }
 int64_t SideStride(int64_t k) { return PaddedK(k) / kSubBlock + kSidePadding; }
 
-// Room for the residual rows is behind the others.
+// Every row has room for its residual row behind it.
 size_t CodeBytes(int64_t max_m, int64_t max_k) {
   return static_cast<size_t>(2 * max_m * CodeStride(max_k));
 }

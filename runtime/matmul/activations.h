@@ -26,9 +26,10 @@ enum ActivationForm : uint32_t {
   kActQ8Residual = (1u << 2) | kActQ8,
 };
 
+constexpr bool HasResidual(uint32_t forms) { return (forms & kActQ8Residual) == kActQ8Residual; }
+
 // The same forms without residual rows: for a product whose error goes nowhere but into its own
 // result, as that of the output matrix.
-constexpr bool HasResidual(uint32_t forms) { return (forms & kActQ8Residual) == kActQ8Residual; }
 constexpr uint32_t WithoutResidual(uint32_t forms) { return forms & ~(kActQ8Residual & ~kActQ8); }
 
 class Activations {
