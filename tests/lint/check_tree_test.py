@@ -106,6 +106,11 @@ class CheckTree(unittest.TestCase):
         self.expect(rule,
                     {"numa/a.h": "#pragma once\nstd::string Name();\n"},
                     {"numa/a.h": "#pragma once\n#include <string>\nstd::string Name();\n"})
+        # The build itself refuses the header when a source includes it first, and only then.
+        broken = "#pragma once\nstd::string Name();\n"
+        self.expect(rule,
+                    {"numa/a.h": broken, "numa/b.cc": '#include <string>\n#include "numa/a.h"\n'},
+                    {"numa/a.h": broken, "numa/b.cc": '#include "numa/a.h"\n'})
 
 
 if __name__ == "__main__":
