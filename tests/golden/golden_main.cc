@@ -1,15 +1,12 @@
 // Says why and exits as "skipped" where the reference models or the forced kernel level are
 // missing.
 
-#if !__has_include(<catch2/catch_all.hpp>)
-#define CATCH_CONFIG_RUNNER
-#endif
 #include <cstdio>
 #include <exception>
 
 #include "numa/cpu_features.h"
-#include "tests/support/catch.h"
 #include "tests/support/golden_file.h"
+#include "tests/support/run_tests.h"
 
 int main(int argc, char** argv) {
   if (stoker::testing::GoldenDirectory().empty()) {
@@ -22,5 +19,5 @@ int main(int argc, char** argv) {
     std::printf("skipped: %s\n", error.what());
     return stoker::testing::kSkipExitCode;
   }
-  return Catch::Session().run(argc, argv) == 0 ? 0 : 1;
+  return stoker::testing::RunTests(argc, argv);
 }

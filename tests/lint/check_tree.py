@@ -224,9 +224,12 @@ def compile_alone(arguments):
 
 
 def headers_proven_by_the_build(root):
-    """Headers that some source includes before anything else: compiling it compiles them alone."""
+    """Headers that some source includes before anything else: compiling it compiles them alone.
+
+    Not those of tests, which are compiled after a precompiled header.
+    """
     first_includes = (INCLUDE.search(path.read_text())
-                      for path in files_under(root, CODE_DIRS, {".cc"}))
+                      for path in files_under(root, ROOMS, {".cc"}))
     return {root / match.group(2) for match in first_includes if match and match.group(1) == '"'}
 
 

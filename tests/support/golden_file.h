@@ -21,7 +21,4 @@ GoldenArray ReadGolden(const std::filesystem::path& file, const std::string& nam
 // STOKER_GOLDEN_DIR, or an empty path when the reference models are not on this machine.
 std::filesystem::path GoldenDirectory();
 
-// Exit code that ctest shows as "skipped".
-inline constexpr int kSkipExitCode = 4;
-
 }  // namespace stoker::testing

@@ -73,7 +73,9 @@ TEST_CASE("an unfinished thought ends the shade") {
   std::string out = dimmer.Push("<think>hm");
   out += dimmer.Push("</thi");
   out += dimmer.Finish();
-  CHECK(out == std::string(kDim) + "<think>hm</thi" + kNormal);
+  std::string expected(kDim);
+  expected.append("<think>hm</thi").append(kNormal);
+  CHECK(out == expected);
 }
 
 TEST_CASE("control characters do not reach a terminal") {

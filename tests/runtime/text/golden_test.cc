@@ -1,15 +1,13 @@
 // The reference models' tokenizers: every stored case, and the same ids from a GGUF file as from
 // the tokenizer.json it was converted from.
 
-#if !__has_include(<catch2/catch_all.hpp>)
-#define CATCH_CONFIG_RUNNER
-#endif
 #include <cstdio>
 
 #include "mmap/gguf_reader.h"
 #include "runtime/text/chat_template.h"
 #include "tests/runtime/text/text_fixture.h"
 #include "tests/support/catch.h"
+#include "tests/support/run_tests.h"
 
 namespace stoker {
 namespace {
@@ -81,7 +79,7 @@ TEST_CASE("a GGUF file gives the tokenizer it was converted from") {
 int main(int argc, char** argv) {
   if (!std::filesystem::exists(stoker::GoldenDirectory() / "kq" / "tokenizer.json")) {
     std::printf("skipped: no reference models; set STOKER_GOLDEN_DIR\n");
-    return 4;
+    return stoker::testing::kSkipExitCode;
   }
-  return Catch::Session().run(argc, argv);
+  return stoker::testing::RunTests(argc, argv);
 }
