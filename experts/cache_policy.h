@@ -13,8 +13,8 @@
 //   hit:   OnAccess(e, true, ctx)
 //   miss:  OnAccess(e, false, ctx); when no slot is free: v = Victim(e, pinned), OnErase(v);
 //          OnInsert(e)  - at the moment the slot is assigned, not when its read completes.
-// A read nobody has asked for yet (prefetch) is the same without OnAccess:
-//          v = Victim(e, pinned); when Admit(e, v): OnErase(v), OnInsert(e).
+// A policy never hears of reads on speculation: they go to slots set aside for them, and become a
+// miss like any other when the expert is asked for.
 // A demanded expert always gets a slot, because it must be somewhere while it is multiplied. A
 // policy that would rather stream it through says so by naming it as the next victim; so no slots
 // are set aside for transit, and every policy has exactly `capacity` slots to compare by.
@@ -101,9 +101,6 @@ class CachePolicy {
   // A resident entry to give up for `incoming` (which is not resident); kNoEntry only when every
   // resident entry is pinned. Asking again, or asking and then not evicting, does no harm.
   virtual EntryId Victim(EntryId incoming, PinnedView pinned) noexcept = 0;
-  // Whether reading `incoming` on speculation is worth losing `victim` for. Not asked for demanded
-  // experts.
-  virtual bool Admit(EntryId /*incoming*/, EntryId /*victim*/) const noexcept { return true; }
 };
 
 struct PolicyChoice {

@@ -14,6 +14,9 @@ namespace stoker {
 namespace {
 
 constexpr uint32_t kMinSlots = 2;  // one expert computed on, one arriving
+constexpr uint32_t kSlotsPerStagingSlot = 64;
+// What a pager holds by default, less a reserve for slots that drain.
+constexpr uint32_t kMaxPendingBlocks = 3072;
 constexpr int64_t kTouchPageBytes = 4096;
 
 EntryId EntryOf(const PolicyConfig& config, ExpertId id) {
@@ -24,7 +27,8 @@ EntryId EntryOf(const PolicyConfig& config, ExpertId id) {
 
 }  // namespace
 
-CachePlan PlanCache(const WeightStore& store, const Pager& pager, uint64_t budget_bytes) {
+CachePlan PlanCache(const WeightStore& store, const Pager& pager, uint64_t budget_bytes,
+                    bool prefetch) {
   const ModelConfig& model = store.config();
   CachePlan plan;
   plan.policy.n_layers = static_cast<int32_t>(model.n_layers);
@@ -54,31 +58,49 @@ CachePlan PlanCache(const WeightStore& store, const Pager& pager, uint64_t budge
                              FormatBytes(kMinSlots * plan.slot_bytes - budget_bytes));
   }
   plan.n_slots = static_cast<uint32_t>(n_slots);
+  if (prefetch && n_slots > kMinSlots && n_slots < plan.policy.n_entries()) {
+    const auto top_k = static_cast<uint32_t>(plan.policy.top_k);
+    plan.n_staging = std::clamp(plan.n_slots / kSlotsPerStagingSlot, 1U, 2 * top_k);
+    plan.n_slots -= plan.n_staging;
+  }
   plan.policy.capacity = plan.n_slots;
   return plan;
 }
 
 ExpertCache::ExpertCache(const WeightStore& store, std::unique_ptr<Pager> pager,
                          std::unique_ptr<CachePolicy> policy, const CachePlan& plan,
-                         ThreadTeam& team, AccessObserver* observer)
+                         ThreadTeam& team, AccessObserver* observer, PrefetchMode prefetch)
     : store_(store),
       config_(plan.policy),
       slot_bytes_(plan.slot_bytes),
       observer_(observer),
       entries_(config_.n_entries()),
       pinned_(config_.n_entries(), 0),
-      slots_(plan.n_slots),
+      slots_(plan.n_slots + plan.n_staging),
       policy_(std::move(policy)),
+      governor_(prefetch, config_.n_layers),
       memory_(NodeBuffer::Allocate(std::max(plan.memory_bytes(), 2 * kMiB), "expert cache")),
       pager_(std::move(pager)) {
   const auto per_layer = static_cast<size_t>(config_.n_experts);
   free_slots_.reserve(slots_.size());
-  for (uint32_t i = n_slots(); i > 0; --i) free_slots_.push_back(i - 1);
+  for (uint32_t i = plan.n_slots; i > 0; --i) free_slots_.push_back(i - 1);
+  for (uint32_t i = plan.n_slots; i < slots_.size(); ++i) {
+    slots_[i].staged = true;
+    staging_.push_back(i);
+  }
   announced_.reserve(per_layer);
   contexts_.reserve(per_layer);
+  hint_.reserve(per_layer);
   expected_.reserve(per_layer);
+  early_.reserve(per_layer);
+  last_expected_.reserve(per_layer);
+  last_early_.reserve(per_layer);
   accesses_.reserve(per_layer);
-  reads_.reserve(per_layer * kExpertParts);
+  const auto most_blocks = static_cast<uint32_t>(
+      std::clamp<size_t>(kMaxPendingBlocks / (per_layer * kExpertParts), 1, kMaxBlocks));
+  reads_.reserve(per_layer * kExpertParts * most_blocks);
+  block_bytes_ = AlignUp(std::max(plan.block_bytes, DivCeil<uint64_t>(slot_bytes_, most_blocks)),
+                         pager_->alignment());
   IndexExperts();
   TouchSlots(team);
   pager_->RegisterMemory(memory_.span());
@@ -105,7 +127,7 @@ void ExpertCache::IndexExperts() {
 void ExpertCache::TouchSlots(ThreadTeam& team) {
   const auto matrix_bytes = static_cast<int64_t>(slot_bytes_ / kExpertParts);
   team.Run([&](const Worker& worker) {
-    for (uint32_t slot = 0; slot < n_slots(); ++slot) {
+    for (uint32_t slot = 0; slot < slots_.size(); ++slot) {
       for (int p = 0; p < kExpertParts; ++p) {
         std::byte* matrix = SlotMemory(slot) + p * matrix_bytes;
         const int64_t bytes =
@@ -120,24 +142,40 @@ void ExpertCache::TouchSlots(ThreadTeam& team) {
   });
 }
 
-void ExpertCache::DescribeRequest(std::span<const AccessContext> contexts) {
-  contexts_.assign(contexts.begin(), contexts.end());
+void ExpertCache::DescribeRequest(const RequestInfo& info) {
+  STOKER_CHECK(info.routes_per_token <= hint_.capacity());
+  contexts_.assign(info.contexts.begin(), info.contexts.end());
+  const auto last = info.routes.last(std::min<size_t>(info.routes_per_token, info.routes.size()));
+  hint_.assign(last.begin(), last.end());
+  // What is left of the announcement before is told first: records are joined in order.
+  if (!announced_.empty()) CloseAnnouncement();
+  if (observer_ != nullptr) observer_->OnRouting(info);
 }
 
 void ExpertCache::Expect(std::span<const ExpertId> ids) {
   STOKER_CHECK(ids.size() <= static_cast<size_t>(config_.n_experts));
-  ClearExpected();
+  const bool first = expected_.empty() || ids.empty() ||
+                     config_.Expert(expected_.front()).layer != ids.front().layer;
+  ClearProtection();
+  if (first) {
+    last_expected_.swap(expected_);
+    last_early_.swap(early_);
+  }
+  expected_.clear();
   for (const ExpertId id : ids) {
     STOKER_CHECK(id.layer == ids.front().layer);
     const EntryId entry = EntryOf(config_, id);
     pinned_[entry] |= kExpected;
     expected_.push_back(entry);
   }
+  protecting_ = !ids.empty();
+  if (first) early_.assign(expected_.begin(), expected_.end());
+  if (observer_ != nullptr) observer_->OnExpected(ids);
 }
 
-void ExpertCache::ClearExpected() {
+void ExpertCache::ClearProtection() {
   for (const EntryId entry : expected_) pinned_[entry] &= kPinned;
-  expected_.clear();
+  protecting_ = false;
 }
 
 void ExpertCache::Request(std::span<const ExpertId> ids) {
@@ -155,8 +193,10 @@ void ExpertCache::Request(std::span<const ExpertId> ids) {
   // A layer not above the last one begins the next forward pass.
   if (ids.front().layer <= last_layer_) ++token_;
   last_layer_ = ids.front().layer;
+  JudgeGuesses(ids, contexts_.empty() || contexts_.front().phase == Phase::kDecode);
   if (!expected_.empty() && config_.Expert(expected_.front()).layer == last_layer_) {
-    ClearExpected();
+    ClearProtection();
+    expected_.clear();
   }
   for (size_t i = 0; i < ids.size(); ++i) {
     STOKER_CHECK(ids[i].layer == last_layer_);
@@ -180,6 +220,10 @@ void ExpertCache::Request(std::span<const ExpertId> ids) {
     announced_.push_back(item);
   }
   contexts_.clear();
+  if (!hint_.empty()) policy_->OnRouterHint(last_layer_, hint_);
+  hint_.clear();
+  if (!staging_.empty()) Collect(false);  // What has arrived counts as such.
+  DropWrongGuesses(last_layer_);
   StartQueued();
 }
 
@@ -221,8 +265,8 @@ void ExpertCache::StartQueued() {
 uint32_t ExpertCache::AcquireSlot(Announced& item) {
   if (free_slots_.empty()) {
     EntryId victim = policy_->Victim(item.entry, pinned_);
-    if (victim == kNoEntry && !expected_.empty()) {  // What is needed now goes before a guess.
-      ClearExpected();
+    if (victim == kNoEntry && protecting_) {  // What is needed now goes before a guess.
+      ClearProtection();
       victim = policy_->Victim(item.entry, pinned_);
     }
     if (victim == kNoEntry) return kNoSlot;
@@ -241,72 +285,10 @@ uint32_t ExpertCache::AcquireSlot(Announced& item) {
   return slot;
 }
 
-void ExpertCache::StartRead(Announced& item, uint32_t index) {
-  const EntryId entry = item.entry;
-  policy_->OnInsert(entry);
-  entries_[entry].slot = index;
-  Slot& slot = slots_[index];
-  slot = Slot{};
-  slot.state = SlotState::kReading;
-  slot.announced = true;
-  slot.entry = entry;
-  slot.parts_pending = kExpertParts;
-  SetPinned(slot);
-
-  const std::array<TensorView*, kExpertParts> views = {&slot.view.gate, &slot.view.up,
-                                                       &slot.view.down};
-  const uint64_t alignment = pager_->alignment();
-  std::byte* block = SlotMemory(index);
-  for (int p = 0; p < kExpertParts; ++p) {
-    const Part& part = entries_[entry].parts[p];
-    *views[p] = part.shape;
-    views[p]->data = block + part.extent.offset % alignment;
-    item.access.bytes += part.extent.bytes;
-    reads_.push_back({part.extent.file, part.extent.offset, part.extent.bytes, block, index});
-    block += PaddedBytes(part.extent.offset, part.extent.bytes, alignment);
-  }
-}
-
 void ExpertCache::SetPinned(const Slot& slot) {
   const bool pinned = slot.announced || slot.handles > 0 || slot.state == SlotState::kReading;
   uint8_t& bits = pinned_[slot.entry];
   bits = static_cast<uint8_t>((bits & kExpected) | (pinned ? kPinned : 0));
-}
-
-void ExpertCache::Collect(bool wait) {
-  std::array<ReadCompletion, 64> completions;
-  const size_t n = pager_->Reap(completions, wait);
-  for (size_t i = 0; i < n; ++i) {
-    Slot& slot = slots_[completions[i].tag];
-    STOKER_CHECK(slot.state == SlotState::kReading && slot.parts_pending > 0);
-    if (completions[i].status != ReadStatus::kOk && !slot.failed) {
-      slot.failed = true;
-      slot.failure = completions[i];
-    }
-    if (--slot.parts_pending == 0) FinishSlot(static_cast<uint32_t>(completions[i].tag));
-  }
-}
-
-// All three reads of the slot have ended.
-void ExpertCache::FinishSlot(uint32_t index) {
-  Slot& slot = slots_[index];
-  if (!slot.failed) {
-    for (const Part& part : entries_[slot.entry].parts) stats_.bytes_read += part.extent.bytes;
-    slot.state = SlotState::kReady;
-    slot.arrival = ++arrivals_;
-    SetPinned(slot);
-    return;
-  }
-  ++stats_.failed_reads;
-  if (slot.announced && failure_.status == ReadStatus::kOk) {
-    failure_ = slot.failure;
-    failed_entry_ = slot.entry;
-  }
-  policy_->OnErase(slot.entry);
-  entries_[slot.entry].slot = kNoSlot;
-  pinned_[slot.entry] &= kExpected;
-  slot = Slot{};
-  free_slots_.push_back(index);
 }
 
 // The next to hand out that is complete: hits first, then in order of arrival.
@@ -342,32 +324,84 @@ ExpertCache::Announced* ExpertCache::PickInOrder() {
 }
 
 ExpertHandle ExpertCache::Next() {
-  STOKER_CHECK_MSG(!announced_.empty(), "no announced expert left");
-  uint64_t wait_ns = 0;
+  STOKER_CHECK_MSG(n_taken_ < announced_.size(), "no announced expert left");
+  Announced* item = nullptr;
   Collect(false);
-  for (;;) {
+  const uint64_t wait_ns = WaitUntil([&] {
     if (failure_.status != ReadStatus::kOk) ThrowFailure();
     StartQueued();
-    if (Announced* item = PickReady(); item != nullptr) {
-      const uint32_t index = entries_[item->entry].slot;
-      Slot& slot = slots_[index];
-      item->taken = true;
-      item->access.wait_ns = wait_ns;
-      slot.announced = false;
-      ++slot.handles;
-      SetPinned(slot);
-      const ExpertId id = item->access.id;
-      if (++n_taken_ == announced_.size()) CloseAnnouncement();
-      return ExpertHandle(this, id, slot.view, index);
-    }
+    item = PickReady();
+    return item != nullptr;
+  });
+  return HandOut(*item, wait_ns);
+}
+
+ExpertHandle ExpertCache::NextArriving() {
+  if (n_taken_ + 1 != announced_.size()) return Next();
+  Collect(false);
+  if (failure_.status != ReadStatus::kOk) ThrowFailure();
+  StartQueued();
+  const auto left = std::find_if(announced_.begin(), announced_.end(),
+                                 [](const Announced& item) { return !item.taken; });
+  if (!left->started) return Next();
+  return HandOut(*left, 0);
+}
+
+// Collects completions until `done`; returns the nanoseconds that the engine stood still.
+template <typename Done>
+uint64_t ExpertCache::WaitUntil(Done done) {
+  uint64_t wait_ns = 0;
+  while (!done()) {
     STOKER_CHECK_MSG(pager_->pending() > 0,
                      "no slot to be had: handles pin them all, or the policy names no victim");
     const auto start = std::chrono::steady_clock::now();
     Collect(true);
     const auto waited = std::chrono::steady_clock::now() - start;
     wait_ns += static_cast<uint64_t>(std::chrono::nanoseconds(waited).count());
-    stats_.stall_ns += static_cast<uint64_t>(std::chrono::nanoseconds(waited).count());
   }
+  stats_.stall_ns += wait_ns;
+  return wait_ns;
+}
+
+ExpertHandle ExpertCache::HandOut(Announced& item, uint64_t wait_ns) {
+  const uint32_t index = entries_[item.entry].slot;
+  Slot& slot = slots_[index];
+  item.taken = true;
+  item.access.wait_ns = wait_ns;
+  slot.announced = false;
+  ++slot.handles;
+  SetPinned(slot);
+  const ExpertId id = item.access.id;
+  if (++n_taken_ == announced_.size()) {
+    // What is still to be waited for belongs to this request.
+    if (slot.state == SlotState::kReading) {
+      arriving_slot_ = index;
+    } else {
+      CloseAnnouncement();
+    }
+  }
+  return ExpertHandle(this, id, slot.view, index);
+}
+
+int64_t ExpertCache::WaitRows(uint32_t index, ExpertPart part, int64_t have) {
+  const Slot& slot = slots_[index];
+  int64_t rows = 0;
+  Collect(false);
+  const uint64_t wait_ns = WaitUntil([&] {
+    if (slot.failed) {
+      failure_ = slot.failure;
+      failed_entry_ = slot.entry;
+      ThrowFailure();
+    }
+    rows = RowsReady(slot, static_cast<int>(part));
+    return rows > have;
+  });
+  if (index == arriving_slot_) {
+    for (Announced& item : announced_) {
+      if (item.entry == slot.entry) item.access.wait_ns += wait_ns;
+    }
+  }
+  return rows;
 }
 
 void ExpertCache::ThrowFailure() {
@@ -395,6 +429,7 @@ void ExpertCache::CloseAnnouncement() {
   streaming_ = false;
   failure_ = ReadCompletion{};
   failed_entry_ = kNoEntry;
+  arriving_slot_ = kNoSlot;
   if (observer_ != nullptr) observer_->OnAccesses(accesses_);
 }
 
@@ -402,7 +437,13 @@ void ExpertCache::Unpin(ExpertId /*id*/, uint32_t index) {
   Slot& slot = slots_[index];
   STOKER_CHECK(slot.handles > 0);
   --slot.handles;
-  SetPinned(slot);
+  if (slot.state != SlotState::kDraining) {
+    SetPinned(slot);
+  } else if (slot.handles == 0) {  // Its read had failed.
+    slot = Slot{};
+    free_slots_.push_back(index);
+  }
+  if (index == arriving_slot_) CloseAnnouncement();
 }
 
 bool ExpertCache::Contains(ExpertId id) const {
@@ -412,10 +453,9 @@ bool ExpertCache::Contains(ExpertId id) const {
 
 CacheStats ExpertCache::stats() const {
   CacheStats stats = stats_;
+  stats.resting_requests = governor_.resting_requests();
   stats.pager = pager_->stats();
   return stats;
 }
-
-void ExpertCache::ResetStats() { stats_ = CacheStats{}; }
 
 }  // namespace stoker

@@ -20,6 +20,15 @@
 // Expected experts. Expect protects those that are resident as if they were pinned, until their
 // layer's Request, the next Expect, or the moment a demanded expert would otherwise find no slot.
 //
+// Reads on speculation. Prefetch reads expected experts into a few slots set aside for that, while
+// the device has nothing else to do. The policy never hears of them. When one is asked for it is a
+// miss like any other, whose bytes are there already or on their way: it trades its slot for the
+// one the policy gives up. A wrong guess is dropped when its layer's Request shows it. So hits,
+// misses and victims are the same with and without.
+//
+// Arriving experts. Reads are cut into blocks of rows, and NextArriving hands out the last expert
+// of a request while they arrive.
+//
 // Errors. A read that fails for good frees its slot; Next throws for it and the announcement is
 // over: reads under way complete and stay cached, the next Request starts afresh. An announcement
 // of which not everything was taken is dropped by the next Request.
@@ -30,30 +39,15 @@
 #include <string>
 #include <vector>
 
+#include "experts/access_observer.h"
 #include "experts/cache_policy.h"
 #include "experts/expert_source.h"
 #include "experts/pager.h"
+#include "experts/prefetch_governor.h"
 #include "numa/node_buffer.h"
 #include "numa/thread_team.h"
 
 namespace stoker {
-
-// What became of one announced expert; told when its request is over, in request order.
-struct ExpertAccess {
-  ExpertId id;
-  EntryId victim = kNoEntry;  // lost its slot to it; kNoEntry for a hit or a free slot
-  bool hit = false;           // resident, or being read already, when announced
-  uint64_t bytes = 0;         // of its extents, read from disk; 0 for a hit
-  uint64_t wait_ns = 0;       // the engine stood still for it
-  AccessContext context;
-};
-
-// Implemented by the trace writer. Called on the engine thread between layers.
-class AccessObserver {
- public:
-  virtual ~AccessObserver() = default;
-  virtual void OnAccesses(std::span<const ExpertAccess> accesses) noexcept = 0;
-};
 
 struct CacheStats {
   uint64_t hits = 0;
@@ -63,21 +57,30 @@ struct CacheStats {
   uint64_t failed_reads = 0;   // experts
   uint64_t streamed = 0;       // requests that did not fit into the slots
   uint64_t bytes_read = 0;     // of extents, without padding; the pager counts what the disk gave
-  uint64_t stall_ns = 0;       // Next waiting for the disk
+  uint64_t stall_ns = 0;       // Next and WaitRows waiting for the disk
+  uint64_t prefetch_used = 0;  // reads on speculation whose expert was then asked for
+  uint64_t prefetch_used_bytes = 0;    // of them, there by then
+  uint64_t prefetch_wasted = 0;        // given up
+  uint64_t prefetch_wasted_bytes = 0;  // read for them
+  uint64_t resting_requests = 0;       // in which the governor allowed none
   PagerStats pager;
 };
 
 // Slots for a budget, and what a policy must know of them.
 struct CachePlan {
   uint64_t slot_bytes = 0;
-  uint32_t n_slots = 0;
+  uint32_t n_slots = 0;    // that the policy rules over: its capacity
+  uint32_t n_staging = 0;  // more, for reads on speculation
+  uint64_t block_bytes = 2 * 1024 * 1024;  // least bytes of a block of rows
   PolicyConfig policy;
-  uint64_t memory_bytes() const { return slot_bytes * n_slots; }
+  uint64_t memory_bytes() const { return slot_bytes * (n_slots + n_staging); }
 };
 
-// budget_bytes: for slots alone; what exceeds all experts of the model is left. Throws
-// std::runtime_error with numbers when it holds fewer than two slots.
-CachePlan PlanCache(const WeightStore& store, const Pager& pager, uint64_t budget_bytes);
+// budget_bytes: for slots alone; what exceeds all experts of the model is left. `prefetch`: sets
+// slots aside for it, one in 64 and at least one, where more than two are to be had. Throws
+// std::runtime_error with numbers when the budget holds fewer than two slots.
+CachePlan PlanCache(const WeightStore& store, const Pager& pager, uint64_t budget_bytes,
+                    bool prefetch = false);
 
 class ExpertCache final : public ExpertSource {
  public:
@@ -85,17 +88,23 @@ class ExpertCache final : public ExpertSource {
   // by `team`. Throws std::system_error when memory is refused. `observer` may be null.
   ExpertCache(const WeightStore& store, std::unique_ptr<Pager> pager,
               std::unique_ptr<CachePolicy> policy, const CachePlan& plan, ThreadTeam& team,
-              AccessObserver* observer = nullptr);
+              AccessObserver* observer = nullptr, PrefetchMode prefetch = PrefetchMode::kAuto);
   ~ExpertCache() override;
 
-  void DescribeRequest(std::span<const AccessContext> contexts) override;
+  void DescribeRequest(const RequestInfo& info) override;
+  bool wants_all_routes() const override {
+    return observer_ != nullptr && observer_->wants_all_routes();
+  }
   void Expect(std::span<const ExpertId> ids) override;
+  bool wants_guesses() const override;
+  void Prefetch() override;
   void Request(std::span<const ExpertId> ids) override;
   ExpertHandle Next() override;
+  ExpertHandle NextArriving() override;
 
   CacheStats stats() const;
-  void ResetStats();
-  uint32_t n_slots() const { return static_cast<uint32_t>(slots_.size()); }
+  const PrefetchGovernor& governor() const { return governor_; }
+  uint32_t n_slots() const { return config_.capacity; }
   uint64_t memory_bytes() const { return memory_.size(); }
   const Pager& pager() const { return *pager_; }
   // Complete and resident now.
@@ -113,13 +122,18 @@ class ExpertCache final : public ExpertSource {
   struct Entry {
     Part parts[kExpertParts];
     uint32_t slot = kNoSlot;
+    uint32_t staged = kNoSlot;  // being read, or read, on speculation
   };
-  enum class SlotState : uint8_t { kFree, kReading, kReady };
+  // kDraining: given up, but its memory still belongs to reads or to a handle.
+  enum class SlotState : uint8_t { kFree, kReading, kReady, kDraining };
   struct Slot {
     SlotState state = SlotState::kFree;
     bool announced = false;  // by the open announcement, and not handed out
     bool failed = false;
-    uint8_t parts_pending = 0;
+    bool staged = false;          // one of those set aside
+    uint16_t blocks_pending = 0;
+    uint16_t arrived[kExpertParts] = {};  // bit b: block b
+    uint64_t bytes_arrived = 0;
     uint32_t handles = 0;
     EntryId entry = kNoEntry;
     uint64_t arrival = 0;  // rank in order of completion
@@ -135,15 +149,31 @@ class ExpertCache final : public ExpertSource {
   };
 
   void Unpin(ExpertId id, uint32_t slot) override;
+  bool Complete(uint32_t slot) const override { return slots_[slot].state == SlotState::kReady; }
+  int64_t WaitRows(uint32_t slot, ExpertPart part, int64_t have) override;
 
   void IndexExperts();
   void TouchSlots(ThreadTeam& team);
   void StartQueued();
   void TellPolicy(Announced& item);
   void StartRead(Announced& item, uint32_t slot);
+  void ReadBlocks(EntryId entry, uint32_t slot, bool speculative);
   uint32_t AcquireSlot(Announced& item);
+  void JudgeGuesses(std::span<const ExpertId> ids, bool decode);
+  uint32_t FindStagingSlot();
+  void TakeStaged(EntryId entry, uint32_t free_slot);
+  uint64_t DropStaged(uint32_t slot);
+  void FreeStaged(uint32_t slot);
+  void DropWrongGuesses(int32_t layer);
+  TagRange Tags(uint32_t slot) const { return {uint64_t{slot} * kTagsPerSlot, kTagsPerSlot}; }
+  // Of the extent, where block b begins; the extent's end for b = number of blocks.
+  uint64_t BlockOffset(const FileExtent& extent, uint32_t block) const;
+  int64_t RowsReady(const Slot& slot, int part) const;
+  template <typename Done>
+  uint64_t WaitUntil(Done done);
+  ExpertHandle HandOut(Announced& item, uint64_t wait_ns);
   void SetPinned(const Slot& slot);
-  void ClearExpected();
+  void ClearProtection();
   void Collect(bool wait);
   void FinishSlot(uint32_t index);
   Announced* PickReady();
@@ -152,9 +182,13 @@ class ExpertCache final : public ExpertSource {
   void CloseAnnouncement();
   std::byte* SlotMemory(uint32_t slot) const { return memory_.data() + slot * slot_bytes_; }
 
+  static constexpr uint32_t kMaxBlocks = 16;  // of one matrix: bits of Slot::arrived
+  static constexpr uint64_t kTagsPerSlot = 64;
+
   const WeightStore& store_;
   const PolicyConfig config_;
   const uint64_t slot_bytes_;
+  uint64_t block_bytes_ = 0;
   AccessObserver* const observer_;
   std::vector<Entry> entries_;    // [n_layers * n_experts]
   std::vector<uint8_t> pinned_;   // [n_layers * n_experts], as the policy sees it: bits below
@@ -168,8 +202,16 @@ class ExpertCache final : public ExpertSource {
   bool streaming_ = false;
   ReadCompletion failure_;  // status kOk: none
   EntryId failed_entry_ = kNoEntry;
-  std::vector<EntryId> expected_;
+  uint32_t arriving_slot_ = kNoSlot;  // handed out incomplete; when dropped its request closes
+  std::vector<EntryId> expected_;     // likeliest first
+  bool protecting_ = false;           // them from eviction
+  std::vector<EntryId> early_;        // the first guess for the same layer
+  // The same of the layer expected before it, whose Request may still come.
+  std::vector<EntryId> last_expected_, last_early_;
+  std::vector<uint32_t> staging_;     // slots set aside
+  PrefetchGovernor governor_;
   std::vector<AccessContext> contexts_;
+  std::vector<RouterChoice> hint_;  // of the last token of the request described
   std::vector<ExpertAccess> accesses_;  // scratch for the observer
   std::vector<ReadRequest> reads_;      // scratch: to be submitted together
   int32_t last_layer_ = -1;

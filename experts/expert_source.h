@@ -22,6 +22,16 @@ struct ExpertView {
   TensorView down;
 };
 
+// What the router knows of the next Request, for policies and traces.
+struct RequestInfo {
+  std::span<const AccessContext> contexts;  // of its ids, in their order
+  // What the router chose, best first: the top_k that run and then runner-ups, for every token of
+  // the pass, or for the last one alone.
+  std::span<const RouterChoice> routes;  // [n_routed, routes_per_token]
+  uint16_t routes_per_token = 0;
+  uint32_t n_tokens = 1;
+};
+
 class ExpertSource;
 
 // Move-only pin on one expert's bytes; unpins on destruction.
@@ -39,6 +49,11 @@ class ExpertHandle {
   bool valid() const { return source_ != nullptr; }
   ExpertId id() const { return id_; }
   const ExpertView& view() const { return view_; }
+  // For handles from NextArriving; those from Next are complete. WaitRows returns n > have when
+  // rows [0, n) of `part` are in memory, and blocks until there are more than `have`. Throws as
+  // Next does when they cannot be read.
+  bool complete() const;
+  int64_t WaitRows(ExpertPart part, int64_t have) const;
 
  private:
   ExpertSource* source_ = nullptr;
@@ -51,13 +66,18 @@ class ExpertSource {
  public:
   virtual ~ExpertSource() = default;
 
-  // Optional, before Request: what the router knows of the experts of the next Request, in the same
-  // order. For policies and traces only; the result never depends on it.
-  virtual void DescribeRequest(std::span<const AccessContext> /*contexts*/) {}
-  // Optional: experts of one layer that its next Request will probably name, from an early guess of
-  // the router. Replaces the guess before. Keeps them from eviction where possible; reads nothing,
-  // and the result never depends on it.
+  // Optional, before Request. The result never depends on it.
+  virtual void DescribeRequest(const RequestInfo& /*info*/) {}
+  // Whether routes of every token are of use, or those of the last token will do.
+  virtual bool wants_all_routes() const { return false; }
+  // Optional: experts of one layer that its next Request will probably name, likeliest first, from
+  // an early guess of the router. Replaces the guess before. Keeps them from eviction where
+  // possible; reads nothing, and the result never depends on it.
   virtual void Expect(std::span<const ExpertId> /*ids*/) {}
+  // Whether guesses are of any use.
+  virtual bool wants_guesses() const { return false; }
+  // Optional: the experts expected last may be read now, where the device has nothing else to do.
+  virtual void Prefetch() {}
   // Announces that `ids` (distinct, one layer) are needed now. Starts missing reads, pins what is
   // there. At most one announcement is open: every id must be taken with Next before the following
   // Request.
@@ -65,11 +85,31 @@ class ExpertSource {
   // A handle to one announced expert that was not yet handed out; blocks until one is complete.
   // Throws std::runtime_error naming file, tensor and offset when its read failed for good.
   virtual ExpertHandle Next() = 0;
+  // As Next, but when one expert is left it may still be arriving: ask the handle for its rows.
+  virtual ExpertHandle NextArriving() { return Next(); }
 
  protected:
   friend class ExpertHandle;
   virtual void Unpin(ExpertId id, uint32_t slot) = 0;
+  virtual bool Complete(uint32_t /*slot*/) const { return true; }
+  // Only for slots that are not Complete.
+  virtual int64_t WaitRows(uint32_t /*slot*/, ExpertPart /*part*/, int64_t /*have*/) { return 0; }
 };
+
+inline bool ExpertHandle::complete() const { return source_->Complete(slot_); }
+
+inline int64_t ExpertHandle::WaitRows(ExpertPart part, int64_t have) const {
+  if (!complete()) return source_->WaitRows(slot_, part, have);
+  switch (part) {
+    case ExpertPart::kGate:
+      return view_.gate.rows();
+    case ExpertPart::kUp:
+      return view_.up.rows();
+    case ExpertPart::kDown:
+      break;
+  }
+  return view_.down.rows();
+}
 
 inline ExpertHandle& ExpertHandle::operator=(ExpertHandle&& other) noexcept {
   if (this != &other) {

@@ -13,7 +13,7 @@ namespace stoker {
 MappedPager::MappedPager(OpenFiles files, const PagerOptions& options, PreadFunction pread)
     : files_(std::move(files)),
       pread_(pread ? std::move(pread) : PreadFunction(::pread)),
-      queue_(files_.replicas(), files_.alignment(), options.piece_bytes, options.max_requests, 1) {}
+      queue_(files_.replicas(), files_.alignment(), options, 1) {}
 
 void MappedPager::Submit(std::span<const ReadRequest> requests) {
   for (const ReadRequest& request : requests) {

@@ -51,6 +51,8 @@ struct ReadRequest {
   uint64_t bytes = 0;                // > 0, any
   std::byte* destination = nullptr;  // aligned to alignment(); see above
   uint64_t tag = 0;                  // returned with the completion
+  // Read only while its device has nothing else to do, a few pieces at a time.
+  bool speculative = false;
 };
 
 enum class ReadStatus : uint8_t {
@@ -66,6 +68,14 @@ struct ReadCompletion {
   int error = 0;
   uint32_t file = 0;
   uint64_t offset = 0;  // first byte that could not be read; meaningful unless kOk
+  uint64_t bytes = 0;   // read into the destination, whatever the status
+};
+
+// Requests by tag: [first, first + count).
+struct TagRange {
+  uint64_t first = 0;
+  uint64_t count = 0;
+  bool Contains(uint64_t tag) const { return tag - first < count; }
 };
 
 // "FILE: read at offset 8192 failed: Input/output error". Meaningful unless kOk.
@@ -77,6 +87,7 @@ std::string ReadErrorMessage(const WeightStore& store, const ReadCompletion& com
 struct PagerOptions {
   uint64_t piece_bytes = 2 * 1024 * 1024;  // one I/O; a multiple of 64 KiB, at most 1 GiB
   uint32_t depth = 32;                     // pieces in flight per device (io_uring), 1 .. 1024
+  uint32_t speculative_depth = 8;          // of them, on speculation
   uint32_t threads = 4;                    // pread pool, 1 .. 64
   uint32_t max_requests = 4096;            // submitted and not yet reaped
 };
@@ -118,6 +129,11 @@ class Pager {
   // busy, so call it now and then while reads are pending. Throws std::system_error only when the
   // kernel interface itself fails.
   virtual size_t Reap(std::span<ReadCompletion> out, bool wait) = 0;
+  // Speculative reads that are needed now: they queue up behind the others submitted so far.
+  virtual void Promote(TagRange tags) = 0;
+  // Gives speculative reads up: what has not started completes as kCancelled, the rest as it comes.
+  // Returns the bytes of them in flight, which whatever is submitted next has to wait for.
+  virtual uint64_t Drop(TagRange tags) = 0;
   // Submitted and not yet reaped.
   virtual size_t pending() const = 0;
   // Forgets reads that have not started; they and those in flight complete, the former as

@@ -61,8 +61,6 @@ typedef struct stoker_policy_plugin {
   /* A resident entry with pinned[entry] == 0 to give up for `incoming`; STOKER_NO_ENTRY only when
    * there is none. pinned: [n_layers * n_experts] bytes. */
   uint32_t (*victim)(void* state, uint32_t incoming, const uint8_t* pinned);
-  /* Whether a read on speculation of `incoming` is worth losing `victim`. NULL = always. */
-  int (*admit)(const void* state, uint32_t incoming, uint32_t victim);
 } stoker_policy_plugin;
 
 /* What the object defines and exports, under the name STOKER_POLICY_SYMBOL. */

@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <chrono>
 
+#include "numa/affinity.h"
 #include "numa/check.h"
 
 namespace stoker {
@@ -20,8 +21,7 @@ constexpr std::chrono::seconds kStallNotice{5};
 PreadPager::PreadPager(OpenFiles files, const PagerOptions& options, PreadFunction pread)
     : files_(std::move(files)),
       pread_(pread ? std::move(pread) : PreadFunction(::pread)),
-      queue_(files_.replicas(), files_.alignment(), options.piece_bytes, options.max_requests,
-             options.threads),
+      queue_(files_.replicas(), files_.alignment(), options, options.threads),
       device_depth_(files_.n_devices(), 0) {
   threads_.reserve(options.threads);
   try {
@@ -71,6 +71,7 @@ ReadPiece* PreadPager::TakeLocked() {
 }
 
 void PreadPager::Work() {
+  UnbindThisThread();
   std::unique_lock<std::mutex> lock(mutex_);
   while (!stopping_) {
     ReadPiece* piece = TakeLocked();
@@ -105,6 +106,8 @@ void PreadPager::ReadPieceLocked(ReadPiece& piece, std::unique_lock<std::mutex>&
     step = queue_.Advance(piece, result);
   }
   --device_depth_[device];
+  // The others may have found nothing but speculative reads, and this device busy.
+  if (queue_.has_speculation()) work_.notify_all();
   if (queue_.has_completion()) completed_.notify_one();
 }
 
@@ -133,6 +136,19 @@ size_t PreadPager::Reap(std::span<ReadCompletion> out, bool wait) {
 size_t PreadPager::pending() const {
   const std::lock_guard<std::mutex> lock(mutex_);
   return queue_.pending();
+}
+
+void PreadPager::Promote(TagRange tags) {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    queue_.Promote(tags);
+  }
+  work_.notify_all();
+}
+
+uint64_t PreadPager::Drop(TagRange tags) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return queue_.Drop(tags);
 }
 
 void PreadPager::CancelQueued() {

@@ -36,6 +36,8 @@ class PreadPager final : public Pager {
   size_t Reap(std::span<ReadCompletion> out, bool wait) override;
   size_t pending() const override;
   void CancelQueued() override;
+  void Promote(TagRange tags) override;
+  uint64_t Drop(TagRange tags) override;
   PagerStats stats() const override;
 
  private:

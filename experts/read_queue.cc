@@ -30,8 +30,12 @@ bool IsTransient(int error) {
 }  // namespace
 
 ReadQueue::ReadQueue(std::vector<std::vector<ReadReplica>> replicas, uint64_t alignment,
-                     uint64_t piece_bytes, uint32_t max_requests, uint32_t max_pieces)
-    : replicas_(std::move(replicas)), alignment_(alignment), piece_bytes_(piece_bytes) {
+                     const PagerOptions& options, uint32_t max_pieces)
+    : replicas_(std::move(replicas)),
+      alignment_(alignment),
+      piece_bytes_(options.piece_bytes),
+      speculative_depth_(options.speculative_depth) {
+  const uint32_t max_requests = options.max_requests;
   STOKER_CHECK(alignment_ > 0 && piece_bytes_ > 0 && piece_bytes_ % alignment_ == 0);
   STOKER_CHECK(max_requests > 0 && max_pieces > 0);
   for (const std::vector<ReadReplica>& of_file : replicas_) {
@@ -44,6 +48,8 @@ ReadQueue::ReadQueue(std::vector<std::vector<ReadReplica>> replicas, uint64_t al
   free_requests_.reserve(max_requests);
   for (uint32_t i = max_requests; i > 0; --i) free_requests_.push_back(i - 1);
   uncut_.reserve(max_requests);
+  uncut_speculative_.reserve(max_requests);
+  devices_.resize(n_devices_);
   pieces_.resize(max_pieces);
   free_pieces_.reserve(max_pieces);
   for (uint32_t i = max_pieces; i > 0; --i) free_pieces_.push_back(i - 1);
@@ -62,13 +68,27 @@ void ReadQueue::Push(const ReadRequest& request) {
   state.spec = request;
   state.next = AlignDown(request.offset, alignment_);
   state.end = AlignUp(request.offset + request.bytes, alignment_);
-  uncut_.push_back(slot);
+  (request.speculative ? uncut_speculative_ : uncut_).push_back(slot);
   ++pending_;
 }
 
 ReadPiece* ReadQueue::Take(uint32_t device) {
   if (free_pieces_.empty()) return nullptr;
-  for (auto it = uncut_.begin(); it != uncut_.end(); ++it) {
+  Device& state = devices_[device];
+  if (ReadPiece* piece = Cut(uncut_, device); piece != nullptr) {
+    ++state.taken;
+    return piece;
+  }
+  if (state.taken > 0 || state.speculative >= speculative_depth_) return nullptr;
+  ReadPiece* piece = Cut(uncut_speculative_, device);
+  if (piece == nullptr) return nullptr;
+  piece->speculative = true;
+  ++state.speculative;
+  return piece;
+}
+
+ReadPiece* ReadQueue::Cut(std::vector<uint32_t>& uncut, uint32_t device) {
+  for (auto it = uncut.begin(); it != uncut.end(); ++it) {
     Request& request = requests_[*it];
     const std::vector<ReadReplica>& of_file = replicas_[request.spec.file];
     const auto replica =
@@ -82,6 +102,7 @@ ReadPiece* ReadQueue::Take(uint32_t device) {
     const uint64_t first = AlignDown(request.spec.offset, alignment_);
     piece = ReadPiece{};
     piece.index = index;
+    piece.taken = true;
     piece.request = *it;
     piece.handle = replica->handle;
     piece.device = device;
@@ -94,7 +115,7 @@ ReadPiece* ReadQueue::Take(uint32_t device) {
     ++request.pieces_open;
     ++in_flight_;
     ++stats_.reads;
-    if (request.next == request.end) uncut_.erase(it);
+    if (request.next == request.end) uncut.erase(it);
     return &piece;
   }
   return nullptr;
@@ -105,6 +126,7 @@ ReadQueue::Step ReadQueue::Advance(ReadPiece& piece, int64_t result) {
   if (result > 0) {
     STOKER_CHECK(static_cast<uint64_t>(result) <= piece.next_length());
     stats_.bytes_read += static_cast<uint64_t>(result);
+    request.bytes_done += static_cast<uint64_t>(result);
     const uint64_t arrived = piece.done + static_cast<uint64_t>(result);
     if (arrived >= piece.required) return Finish(piece);
     ++stats_.short_reads;
@@ -147,15 +169,20 @@ ReadQueue::Step ReadQueue::Fail(ReadPiece& piece, ReadStatus status, int error) 
   // The rest of the request is not worth reading.
   if (request.next != request.end) {
     request.next = request.end;
-    uncut_.erase(std::find(uncut_.begin(), uncut_.end(), piece.request));
+    for (std::vector<uint32_t>* uncut : {&uncut_, &uncut_speculative_}) {
+      std::erase(*uncut, piece.request);
+    }
   }
   return Finish(piece);
 }
 
 ReadQueue::Step ReadQueue::Finish(ReadPiece& piece) {
   const uint32_t slot = piece.request;
+  piece.taken = false;
   free_pieces_.push_back(piece.index);
   --in_flight_;
+  Device& device = devices_[piece.device];
+  --(piece.speculative ? device.speculative : device.taken);
   Request& request = requests_[slot];
   --request.pieces_open;
   if (request.pieces_open == 0 && request.next == request.end) Complete(slot);
@@ -166,7 +193,7 @@ void ReadQueue::Complete(uint32_t slot) {
   const Request& request = requests_[slot];
   ++(request.status == ReadStatus::kOk ? stats_.requests : stats_.failed);
   completed_[completed_tail_] = {request.spec.tag, request.status, request.error,
-                                 request.spec.file, request.error_offset};
+                                 request.spec.file, request.error_offset, request.bytes_done};
   completed_tail_ = (completed_tail_ + 1) % completed_.size();
   free_requests_.push_back(slot);
 }
@@ -180,14 +207,40 @@ bool ReadQueue::PopCompletion(ReadCompletion* completion) {
 }
 
 void ReadQueue::Cancel() {
-  for (const uint32_t slot : uncut_) {
+  CancelUncut(uncut_, {0, UINT64_MAX});
+  CancelUncut(uncut_speculative_, {0, UINT64_MAX});
+}
+
+void ReadQueue::CancelUncut(std::vector<uint32_t>& uncut, TagRange tags) {
+  std::erase_if(uncut, [&](uint32_t slot) {
     Request& request = requests_[slot];
+    if (!tags.Contains(request.spec.tag)) return false;
     request.status = ReadStatus::kCancelled;
     request.error_offset = std::max(request.next, request.spec.offset);
     request.next = request.end;
     if (request.pieces_open == 0) Complete(slot);
+    return true;
+  });
+}
+
+void ReadQueue::Promote(TagRange tags) {
+  // The order among themselves stays. Pieces in flight count as speculative until they end.
+  std::erase_if(uncut_speculative_, [&](uint32_t slot) {
+    if (!tags.Contains(requests_[slot].spec.tag)) return false;
+    uncut_.push_back(slot);
+    return true;
+  });
+}
+
+uint64_t ReadQueue::Drop(TagRange tags) {
+  CancelUncut(uncut_speculative_, tags);
+  uint64_t in_flight = 0;
+  for (const ReadPiece& piece : pieces_) {
+    if (piece.taken && tags.Contains(requests_[piece.request].spec.tag)) {
+      in_flight += piece.next_length();
+    }
   }
-  uncut_.clear();
+  return in_flight;
 }
 
 }  // namespace stoker

@@ -22,6 +22,8 @@ struct ReadPiece {
   uint32_t request = 0;  // slot of the request it belongs to
   uint32_t handle = 0;   // open file (a replica of `file`)
   uint32_t device = 0;
+  bool speculative = false;
+  bool taken = false;
   uint64_t offset = 0;    // aligned
   uint64_t length = 0;    // aligned
   uint64_t required = 0;  // of `length`; the rest may lie beyond the end of the file
@@ -55,16 +57,22 @@ class ReadQueue {
 
   // replicas[f]: of file f, at least one. max_pieces: taken at any one time.
   ReadQueue(std::vector<std::vector<ReadReplica>> replicas, uint64_t alignment,
-            uint64_t piece_bytes, uint32_t max_requests, uint32_t max_pieces);
+            const PagerOptions& options, uint32_t max_pieces);
 
   void Push(const ReadRequest& request);
-  // The next piece to read from `device`; nullptr when there is none, or the pool is empty.
+  // The next piece to read from `device`; nullptr when there is none, or the pool is empty. Pieces
+  // of speculative requests only while no other piece of the device is taken, and at most
+  // speculative_depth of them.
   ReadPiece* Take(uint32_t device);
   // What an I/O of [done, length) answered: bytes, or -errno.
   Step Advance(ReadPiece& piece, int64_t result);
   ReadPiece& piece(uint32_t index) { return pieces_[index]; }
 
+  // As Pager's.
+  void Promote(TagRange tags);
+  uint64_t Drop(TagRange tags);
   bool PopCompletion(ReadCompletion* completion);
+  bool has_speculation() const { return !uncut_speculative_.empty(); }
   bool has_completion() const { return completed_head_ != completed_tail_; }
   // Marks every request as cancelled: pieces not yet taken are never handed out, pieces taken
   // finish at their next Advance.
@@ -82,11 +90,19 @@ class ReadQueue {
     uint64_t next = 0;  // aligned file offset of the first byte not yet cut into pieces
     uint64_t end = 0;   // aligned
     uint32_t pieces_open = 0;
+    uint64_t bytes_done = 0;
     ReadStatus status = ReadStatus::kOk;
     int error = 0;
     uint64_t error_offset = 0;
   };
 
+  struct Device {
+    uint32_t taken = 0;  // pieces, those on speculation excluded
+    uint32_t speculative = 0;
+  };
+
+  ReadPiece* Cut(std::vector<uint32_t>& uncut, uint32_t device);
+  void CancelUncut(std::vector<uint32_t>& uncut, TagRange tags);
   Step Fail(ReadPiece& piece, ReadStatus status, int error);
   Step Retry(ReadPiece& piece);
   Step Finish(ReadPiece& piece);
@@ -95,11 +111,14 @@ class ReadQueue {
   const std::vector<std::vector<ReadReplica>> replicas_;
   const uint64_t alignment_;
   const uint64_t piece_bytes_;
+  const uint32_t speculative_depth_;
   uint32_t n_devices_ = 0;
 
   std::vector<Request> requests_;
   std::vector<uint32_t> free_requests_;
   std::vector<uint32_t> uncut_;  // requests with pieces to cut, oldest first
+  std::vector<uint32_t> uncut_speculative_;
+  std::vector<Device> devices_;
   std::vector<ReadPiece> pieces_;
   std::vector<uint32_t> free_pieces_;
   std::vector<ReadCompletion> completed_;  // ring, one larger than max_requests

@@ -22,7 +22,7 @@ uint32_t EntriesOf(const TraceHeader& header) {
 }
 
 uint64_t BytesRead(const ReplayCounters& counters) {
-  return counters.miss_bytes + counters.prefetch_bytes;
+  return counters.miss_bytes + counters.wasted_bytes;
 }
 
 void AddUnlessThere(std::vector<std::string>* list, const std::string& text) {

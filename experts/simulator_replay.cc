@@ -32,10 +32,12 @@ class Counting {
       c.miss_bytes += bytes;
     });
   }
-  void Prefetch(const TraceRequest& request) {
+  // What a miss found read ahead is in miss_bytes already.
+  void SpeculativeRead(const TraceRequest& request, const TraceAccess& access) {
+    const bool used = access.outcome == AccessOutcome::kHitPrefetched;
     Each(request, [&](ReplayCounters& c) {
       ++c.prefetches;
-      c.prefetch_bytes += trace_.header.expert_bytes[request.layer];
+      c.wasted_bytes += used ? 0 : access.bytes;
     });
   }
   const ReplayResult& result() const { return result_; }
@@ -87,12 +89,15 @@ class ReplayCache {
       if (hit_[i] != 0) continue;
       if (n_resident_ == capacity_) {
         EntryId victim = policy_.Victim(request_[i], pinned_);
+        if (victim == kNoEntry && !protection_.empty()) {
+          ClearProtection();
+          victim = policy_.Victim(request_[i], pinned_);
+        }
         if (victim == kNoEntry && !streaming) {
           streaming = true;
           for (size_t later = i + 1; later < request_.size(); ++later) {
             if (hit_[later] != 0) Tell(request, later);
           }
-          ClearProtection();
         }
         while (victim == kNoEntry) {
           ReleaseNext(i);
@@ -102,18 +107,6 @@ class ReplayCache {
       }
       Insert(request_[i]);
     }
-  }
-
-  // Returns whether it was read.
-  bool Prefetch(EntryId entry) {
-    if (resident_[entry] != 0) return false;
-    if (n_resident_ == capacity_) {
-      const EntryId victim = policy_.Victim(entry, pinned_);
-      if (victim == kNoEntry || !policy_.Admit(entry, victim)) return false;
-      Evict(victim);
-    }
-    Insert(entry);
-    return true;
   }
 
   void Protect(const TraceRequest& request) {
@@ -228,7 +221,7 @@ ReplayResult Replay(const Trace& trace, CachePolicy& policy, const PolicyConfig&
       cache.Protect(request);
     } else if (options.speculation) {
       for (const TraceAccess& access : request.accesses) {
-        if (cache.Prefetch(access.entry)) counting.Prefetch(request);
+        counting.SpeculativeRead(request, access);
       }
     }
   }

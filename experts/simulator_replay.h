@@ -18,12 +18,12 @@ struct ReplayCounters {
   uint64_t hits = 0;
   uint64_t misses = 0;
   uint64_t miss_bytes = 0;  // demanded
-  uint64_t prefetches = 0;  // reads on speculation
-  uint64_t prefetch_bytes = 0;
+  uint64_t prefetches = 0;    // reads on speculation
+  uint64_t wasted_bytes = 0;  // of them, that nobody asked for
 
   double hit_rate() const { return accesses == 0 ? 0.0 : static_cast<double>(hits) / accesses; }
   double bytes_per_token() const {
-    return tokens == 0 ? 0.0 : static_cast<double>(miss_bytes + prefetch_bytes) / tokens;
+    return tokens == 0 ? 0.0 : static_cast<double>(miss_bytes + wasted_bytes) / tokens;
   }
 };
 
@@ -35,8 +35,8 @@ struct ReplayResult {
 struct ReplayOptions {
   // Requests whose token is below are replayed but not counted (warm-up).
   int64_t skip_tokens = 0;
-  // Follow the trace's prefetch and protect records. On for replaying a live run as it was; off for
-  // asking what a policy would do alone.
+  // Follow the trace's protect records, and count its prefetches. On for replaying a live run as it
+  // was; off for asking what a policy would do alone.
   bool speculation = false;
   // Show the policy the recorded router choices.
   bool hints = true;

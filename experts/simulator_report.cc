@@ -36,7 +36,7 @@ nlohmann::ordered_json CountersJson(const ReplayCounters& c) {
           {"hit_rate", c.hit_rate()},
           {"miss_bytes", c.miss_bytes},
           {"prefetches", c.prefetches},
-          {"prefetch_bytes", c.prefetch_bytes},
+          {"wasted_bytes", c.wasted_bytes},
           {"bytes_per_token", c.bytes_per_token()}};
 }
 
@@ -92,7 +92,7 @@ void WriteTable(const SimulationReport& report, std::ostream& out) {
 void WriteCsv(const SimulationReport& report, std::ostream& out) {
   out << "policy,runs,capacity_experts,capacity_bytes,tokens,accesses,hits,misses,hit_rate,"
          "miss_bytes,bytes_per_token,decode_tokens,decode_hit_rate,decode_bytes_per_token,"
-         "prefetches,prefetch_bytes,regret,gap_closed\n";
+         "prefetches,wasted_bytes,regret,gap_closed\n";
   for (const SimulationRow& row : report.rows) {
     const ReplayCounters& t = row.result.total;
     const ReplayCounters& d = row.result.decode;
@@ -102,7 +102,7 @@ void WriteCsv(const SimulationReport& report, std::ostream& out) {
                   ",%.1f,%" PRIu64 ",%.6f,%.1f,%" PRIu64 ",%" PRIu64 ",%.6f,%.6f\n",
                   row.capacity, row.capacity_bytes, t.tokens, t.accesses, t.hits, t.misses,
                   t.hit_rate(), t.miss_bytes, t.bytes_per_token(), d.tokens, d.hit_rate(),
-                  d.bytes_per_token(), t.prefetches, t.prefetch_bytes, row.regret, row.gap_closed);
+                  d.bytes_per_token(), t.prefetches, t.wasted_bytes, row.regret, row.gap_closed);
     out << CsvCell(row.policy) << ',' << CsvCell(row.runs) << line;
   }
   CheckStream(out);

@@ -17,7 +17,9 @@ namespace stoker {
 
 enum class TraceKind : uint8_t {
   kDemand = 0,    // one layer's announcement; every access is needed now
-  kPrefetch = 1,  // read on speculation for `layer`; not needed yet
+  // A read on speculation for `layer` has ended: outcome kHitPrefetched when its expert was then
+  // asked for, `bytes` had arrived by then; kMiss when it was given up, `bytes` read for nothing.
+  kPrefetch = 1,
   kProtect = 2,   // expected in the next demand request of `layer`; not to be evicted until then
 };
 
@@ -25,7 +27,7 @@ enum class AccessOutcome : uint8_t {
   kUnknown = 0,  // not recorded by a cache (synthetic, or experts all resident)
   kHit = 1,
   kMiss = 2,
-  kHitPrefetched = 3,  // first use of an expert a prefetch had brought
+  kHitPrefetched = 3,  // of a prefetch: used
 };
 
 struct TraceAccess {

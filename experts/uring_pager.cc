@@ -56,7 +56,7 @@ class Ring {
 
 UringPager::UringPager(OpenFiles files, const PagerOptions& options)
     : files_(std::move(files)),
-      queue_(files_.replicas(), files_.alignment(), options.piece_bytes, options.max_requests,
+      queue_(files_.replicas(), files_.alignment(), options,
              options.depth * std::max(files_.n_devices(), 1U)),
       device_depth_(files_.n_devices(), 0),
       depth_(options.depth) {
@@ -244,6 +244,11 @@ void UringPager::WaitForCompletion() {
 
 void UringPager::Submit(std::span<const ReadRequest> requests) {
   for (const ReadRequest& request : requests) queue_.Push(request);
+  Issue();
+}
+
+void UringPager::Promote(TagRange tags) {
+  queue_.Promote(tags);
   Issue();
 }
 

@@ -9,7 +9,9 @@
 #include <utility>
 
 #include "experts/cache_policy.h"
+#include "experts/observed_experts.h"
 #include "experts/resident_loader.h"
+#include "experts/trace_recorder.h"
 #include "numa/bytes.h"
 #include "numa/check.h"
 #include "numa/cpu_features.h"
@@ -163,7 +165,10 @@ MemoryPlan PlanMemory(const EngineOptions& options, const WeightStore& store, co
     return plan;
   }
   if (dense > left) refuse("the weights outside the experts", dense, "raise --memory");
-  plan.cache = PlanCache(store, *pager, left - dense);
+  // The page cache reads ahead as it likes; only direct I/O can be kept behind demand.
+  const bool prefetch =
+      options.prefetch != PrefetchMode::kOff && pager->backend() != IoBackend::kMapped;
+  plan.cache = PlanCache(store, *pager, left - dense, prefetch);
   plan.rows.insert(plan.rows.begin(),
                    {{"weights outside the experts", dense},
                     {"expert cache, " + std::to_string(plan.cache.n_slots) + " of " +
@@ -185,17 +190,47 @@ struct Engine::Parts {
   std::unique_ptr<const Tokenizer> tokenizer;
   std::unique_ptr<ThreadTeam> team;
   std::optional<ResidentWeights> weights;  // all, or those outside the experts
+  std::unique_ptr<TraceRecorder> recorder;
   std::unique_ptr<ExpertSource> experts;
+  std::unique_ptr<ObservedExperts> observed;  // around experts that have no cache
   ExpertCache* cache = nullptr;  // experts, in paged mode
   std::unique_ptr<MatmulBackend> matmul;
   std::unique_ptr<Model> model;
 
   void LoadWeights(std::unique_ptr<Pager> pager);
+  void LoadExperts(std::unique_ptr<Pager> pager);
+  void OpenTrace(const std::string& policy, uint32_t capacity, uint64_t seed);
+  void CloseTrace() noexcept;
 };
 
 // Fills weights and experts as the plan says. A pager that the cache does not keep is closed
 // afterwards.
 void Engine::Parts::LoadWeights(std::unique_ptr<Pager> pager) {
+  LoadExperts(std::move(pager));
+  if (cache == nullptr && !options.trace_path.empty()) {
+    OpenTrace("", 0, 0);
+    observed = std::make_unique<ObservedExperts>(*experts, *recorder);
+  }
+}
+
+void Engine::Parts::OpenTrace(const std::string& running, uint32_t capacity, uint64_t seed) {
+  const auto max_routes = static_cast<uint16_t>(store->config().n_experts);
+  recorder = std::make_unique<TraceRecorder>(
+      options.trace_path, TraceHeaderFor(*store, running, capacity, seed),
+      static_cast<uint32_t>(options.chunk_tokens), max_routes);
+}
+
+// The run is over; that its trace is not whole must be said, but changes nothing else.
+void Engine::Parts::CloseTrace() noexcept {
+  if (recorder == nullptr) return;
+  try {
+    recorder->Close();
+  } catch (const std::exception& error) {
+    spdlog::warn("the trace is not complete: {}", error.what());
+  }
+}
+
+void Engine::Parts::LoadExperts(std::unique_ptr<Pager> pager) {
   if (plan.mode == MemoryMode::kMapped) {
     experts = std::make_unique<MappedExperts>(*store);
     return;
@@ -210,14 +245,20 @@ void Engine::Parts::LoadWeights(std::unique_ptr<Pager> pager) {
   PolicyChoice choice = MakePolicy(options.policy, plan.cache.policy);
   policy = choice.spec;
   if (!choice.warning.empty()) spdlog::warn("{}", choice.warning);
-  auto made = std::make_unique<ExpertCache>(*store, std::move(pager), std::move(choice.policy),
-                                            plan.cache, *team);
+  if (!options.trace_path.empty()) {
+    OpenTrace(choice.spec, plan.cache.policy.capacity, plan.cache.policy.seed);
+  }
+  auto made =
+      std::make_unique<ExpertCache>(*store, std::move(pager), std::move(choice.policy), plan.cache,
+                                    *team, recorder.get(), options.prefetch);
   cache = made.get();
   experts = std::move(made);
 }
 
 Engine::Engine() : parts_(std::make_unique<Parts>()) {}
-Engine::~Engine() = default;
+Engine::~Engine() {
+  if (parts_ != nullptr) parts_->CloseTrace();
+}
 
 std::unique_ptr<Engine> Engine::Open(EngineOptions options) {
   std::unique_ptr<Engine> engine(new Engine());
@@ -240,7 +281,7 @@ std::unique_ptr<Engine> Engine::Open(EngineOptions options) {
 
   std::unique_ptr<Pager> pager;
   if (chosen.mode != MemoryMode::kMapped) {
-    pager = MakePager(chosen.io, PagerFiles(store));
+    pager = MakePager(chosen.io, PagerFiles(store, chosen.mirror_dirs));
     parts.io_description = pager->Describe();
   }
   // Refused here in every mode, so that a command line means the same on every machine.
@@ -259,7 +300,7 @@ std::unique_ptr<Engine> Engine::Open(EngineOptions options) {
   model.weights = CollectWeights(config, [&](const std::string& name) {
     return parts.weights ? parts.weights->View(name) : store.View(store.Get(name));
   });
-  model.experts = parts.experts.get();
+  model.experts = parts.observed ? parts.observed.get() : parts.experts.get();
   model.matmul = parts.matmul.get();
   model.team = parts.team.get();
   model.max_chunk_tokens = chosen.chunk_tokens;
@@ -296,7 +337,8 @@ std::string Engine::ModeLine() const {
     case MemoryMode::kPaged:
       line += "paged (" + std::to_string(parts.cache->n_slots()) + " of " +
               std::to_string(config().n_layers * config().n_experts) + " experts in " +
-              FormatBytes(parts.cache->memory_bytes()) + ", policy " + parts.policy + ", " +
+              FormatBytes(parts.cache->memory_bytes()) + ", policy " + parts.policy +
+              ", prefetch " + std::string(PrefetchModeName(parts.options.prefetch)) + ", " +
               parts.io_description + ")";
       break;
   }

@@ -35,6 +35,9 @@ struct EngineOptions {
   std::optional<uint64_t> memory_bytes;  // --memory: the whole budget
   IoBackend io = IoBackend::kAuto;
   std::string policy = "auto";  // of the expert cache: MakePolicy's spec
+  PrefetchMode prefetch = PrefetchMode::kAuto;
+  std::vector<std::filesystem::path> mirror_dirs;  // with copies of the files on other drives
+  std::filesystem::path trace_path;                // routing trace to write; empty: none
   Precision precision = Precision::kFast;
   bool reference_backend = false;  // oracle for tests
   bool need_tokenizer = true;      // false: none is loaded, and tokenizer() is null

@@ -3,12 +3,16 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <optional>
+#include <exception>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 #include "numa/check.h"
 #include "runtime/kernels/dequantize.h"
 #include "runtime/kernels/vector_ops.h"
+#include "runtime/layers/expert_guess.h"
 #include "runtime/layers/lightning_attention.h"
 #include "runtime/layers/moe.h"
 #include "runtime/layers/rope.h"
@@ -71,6 +75,7 @@ class Model::Impl {
   void AttentionBlock(LayerContext& context, int64_t layer);
   void LightningBlock(const Worker& worker, LayerContext& context, int64_t layer);
   void SoftmaxBlock(const Worker& worker, LayerContext& context, int64_t layer);
+  void Prefetch(int64_t layer);
   void MoeBlock(LayerContext& context, int64_t layer);
   void ReportLayer(LayerContext& context, int64_t layer, ForwardSink& sink) const;
   void Head(std::span<const TokenRun> runs, ForwardSink& sink);
@@ -84,8 +89,10 @@ class Model::Impl {
   std::vector<float> output_gain_;         // [H]
   ExpertGroups groups_;
   ExpertRequest request_;
+  std::optional<ExpertGuess> guess_;  // when the experts' source wants guesses
   int64_t tokens_seen_ = 0;  // before the current chunk, over all sequences
   std::vector<Segment> segments_;
+  std::exception_ptr prefetch_error_;
   StageClock clock_;
 };
 
@@ -94,7 +101,8 @@ Model::Impl::Impl(Parts parts)
       ws_(parts_.config, parts_.max_chunk_tokens, kMaxLogitRows, parts_.team->size()),
       rope_(parts_.config.rotary_dim, parts_.config.rope_theta),
       groups_(parts_.config.n_experts, parts_.max_chunk_tokens, parts_.config.n_experts_per_token),
-      request_(parts_.config.n_experts) {
+      request_(parts_.config, parts_.max_chunk_tokens) {
+  if (parts_.experts->wants_guesses()) guess_.emplace(config(), parts_.max_chunk_tokens);
   segments_.reserve(static_cast<size_t>(parts_.max_chunk_tokens));
   int64_t n_lightning = 0;
   int64_t n_softmax = 0;
@@ -192,6 +200,16 @@ void Model::Impl::Embed(std::span<const TokenRun> runs) {
   }
 }
 
+// On the engine's thread, inside a region, which no exception may leave.
+void Model::Impl::Prefetch(int64_t layer) {
+  try {
+    parts_.experts->Expect(guess_->Pick(layer));
+    parts_.experts->Prefetch();
+  } catch (...) {
+    prefetch_error_ = std::current_exception();
+  }
+}
+
 // Norm, attention, residual, norm and router in one parallel region.
 void Model::Impl::AttentionBlock(LayerContext& context, int64_t layer) {
   const LayerWeights& weights = parts_.weights.layers[layer];
@@ -210,6 +228,10 @@ void Model::Impl::AttentionBlock(LayerContext& context, int64_t layer) {
               ws_.h + row * hidden, hidden);
     }
     worker.Barrier();
+    if (guess_) {
+      guess_->Compute(worker, context, ws_.h, nullptr, gains_[layer].moe.data(), weights.router);
+      if (worker.index == 0) Prefetch(layer);
+    }
     // 2. y = Attn(h)
     if (lightning) {
       LightningBlock(worker, context, layer);
@@ -232,7 +254,14 @@ void Model::Impl::AttentionBlock(LayerContext& context, int64_t layer) {
     ws_.hidden_acts.Prepare(worker, ws_.u, n_tokens, hidden, hidden, forms);
     worker.Barrier();
     matmul.Multiply(worker, weights.router, ws_.hidden_acts, ws_.router_logits, config().n_experts);
+    if (guess_ && layer + 1 < config().n_layers) {
+      guess_->Compute(worker, context, config().postnorm ? ws_.u : ws_.y,
+                      gains_[layer + 1].attention.data(), gains_[layer + 1].moe.data(),
+                      parts_.weights.layers[layer + 1].router);
+      if (worker.index == 0) parts_.experts->Expect(guess_->Pick(layer + 1));
+    }
   });
+  if (prefetch_error_) std::rethrow_exception(std::exchange(prefetch_error_, nullptr));
 }
 
 void Model::Impl::LightningBlock(const Worker& worker, LayerContext& context, int64_t layer) {

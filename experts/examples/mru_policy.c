@@ -69,7 +69,7 @@ static uint32_t mru_victim(void* state, uint32_t incoming, const uint8_t* pinned
 }
 
 static const stoker_policy_plugin kPlugin = {STOKER_POLICY_ABI_VERSION, "mru", mru_create,
-    mru_destroy, mru_on_access, mru_on_insert, mru_on_erase, mru_victim, NULL};
+    mru_destroy, mru_on_access, mru_on_insert, mru_on_erase, mru_victim};
 
 
 const stoker_policy_plugin* stoker_policy_plugin_entry(void) { return &kPlugin; }

@@ -105,9 +105,6 @@ class Forecast final : public CachePolicy {
   EntryId Victim(EntryId, PinnedView pinned) noexcept override {
     return resident_.LowestUnpinned(pinned, [this](EntryId entry) { return Worth(entry); });
   }
-  bool Admit(EntryId incoming, EntryId victim) const noexcept override {
-    return Worth(incoming) > Worth(victim);
-  }
 
  private:
   struct Statistics {

@@ -28,9 +28,6 @@ class Lfu final : public CachePolicy {
   EntryId Victim(EntryId, PinnedView pinned) noexcept override {
     return resident_.LowestUnpinned(pinned, [this](EntryId entry) { return key_[entry]; });
   }
-  bool Admit(EntryId incoming, EntryId victim) const noexcept override {
-    return key_[incoming] > key_[victim];
-  }
 
  private:
   static constexpr double kNever = -1e9;  // exp2 of it is 0

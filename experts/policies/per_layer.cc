@@ -66,11 +66,6 @@ class PerLayer final : public CachePolicy {
     }
     return kNoEntry;
   }
-  bool Admit(EntryId incoming, EntryId victim) const noexcept override {
-    const uint32_t layer = incoming / n_experts_;
-    return layer != victim / n_experts_ ||
-           inner_[layer]->Admit(incoming % n_experts_, victim % n_experts_);
-  }
 
  private:
   uint32_t n_experts_;

@@ -113,9 +113,6 @@ class PluginPolicy final : public CachePolicy {
     Fail(victim, pinned);
     return fallback;
   }
-  bool Admit(EntryId incoming, EntryId victim) const noexcept override {
-    return faulty_ || table_->admit == nullptr || table_->admit(state_, incoming, victim) != 0;
-  }
 
  private:
   void Fail(EntryId victim, PinnedView pinned) noexcept {

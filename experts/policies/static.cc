@@ -33,9 +33,6 @@ class Static final : public CachePolicy {
     return resident_.LowestUnpinned(
         pinned, [this](EntryId entry) { return std::pair(counts_[entry], used_[entry]); });
   }
-  bool Admit(EntryId incoming, EntryId victim) const noexcept override {
-    return counts_[incoming] > counts_[victim];
-  }
 
  private:
   std::vector<double> counts_;  // [n_entries]

@@ -59,9 +59,6 @@ class WTinyLfu final : public CachePolicy {
     if (candidate == kNoEntry || lists_.size(kWindow) < window_limit_) return main;
     return frequency_[candidate] > frequency_[main] ? main : candidate;
   }
-  bool Admit(EntryId incoming, EntryId victim) const noexcept override {
-    return frequency_[incoming] > frequency_[victim];
-  }
 
  private:
   enum { kWindow, kProbation, kProtected };

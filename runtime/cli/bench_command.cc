@@ -2,18 +2,15 @@
 
 #include <fmt/chrono.h>
 #include <fmt/format.h>
-#include <sys/resource.h>
 
 #include <algorithm>
 #include <chrono>
 #include <ctime>
-#include <fstream>
 #include <memory>
 #include <random>
 #include <string>
 #include <vector>
 
-#include "experts/expert_cache.h"
 #include "numa/bandwidth.h"
 #include "numa/bytes.h"
 #include "numa/cpu_features.h"
@@ -22,11 +19,13 @@
 #include "runtime/cli/bench_report.h"
 #include "runtime/cli/command_line.h"
 #include "runtime/cli/common_options.h"
+#include "runtime/cli/disk_probe.h"
 #include "runtime/cli/interrupt.h"
 #include "runtime/cli/model_summary.h"
 #include "runtime/cli/output.h"
 #include "runtime/cli/progress.h"
 #include "runtime/cli/sample_text.h"
+#include "runtime/cli/usage.h"
 #include "runtime/model.h"
 #include "stoker_version.h"
 
@@ -85,23 +84,6 @@ std::vector<TokenId> TokensToFeed(const BenchOptions& options, const Engine& eng
   return tokens;
 }
 
-int64_t MajorFaults() {
-  struct rusage usage = {};
-  ::getrusage(RUSAGE_SELF, &usage);
-  return usage.ru_majflt;
-}
-
-// Bytes this process has had read from block devices; nullopt where the kernel does not say.
-std::optional<uint64_t> DiskBytesRead() {
-  std::ifstream file("/proc/self/io");
-  std::string key;
-  uint64_t value = 0;
-  while (file >> key >> value) {
-    if (key == "read_bytes:") return value;
-  }
-  return std::nullopt;
-}
-
 class NullSink : public ForwardSink {
  public:
   void OnLogits(int64_t, int64_t, std::span<const float>) override {}
@@ -128,6 +110,7 @@ class Bench {
         engine_(engine),
         tokens_(std::move(tokens)),
         state_(engine.config(), n_ctx),
+        meter_(engine),
         probe_(
             MakeProbeBuffer(engine.team(), ProbeBytes(Topology::Detect(), UsableMemoryBytes()))) {}
 
@@ -150,10 +133,10 @@ class Bench {
 
     // 2. The timed region: whole repetitions, between two measurements of the read ceiling.
     const double ceiling_before = ReadCeiling();
+    const std::optional<double> disk_before = DiskCeiling();
     engine_.model().ResetStats();
-    const int64_t faults = MajorFaults();
-    const std::optional<uint64_t> disk = DiskBytesRead();
-    const CacheStats cache = Cache();
+    const std::optional<uint64_t> page_cache = PageCacheBytes(engine_.store());
+    const Usage before = meter_.Read();
     double seconds = 0;
     for (int i = 0; i < options_.repetitions; ++i) {
       const Clock::time_point begin = Clock::now();
@@ -163,18 +146,25 @@ class Bench {
       row.samples_ns.push_back(static_cast<uint64_t>(std::chrono::nanoseconds(took).count()));
       state_.Restore(start);
     }
-    const double n_tokens = static_cast<double>(row.tokens()) * options_.repetitions;
-    row.major_faults_per_token = static_cast<double>(MajorFaults() - faults) / n_tokens;
-    if (const std::optional<uint64_t> now = DiskBytesRead(); now && disk) {
-      row.disk_bytes_per_token = static_cast<double>(*now - *disk) / n_tokens;
+    const Usage usage = meter_.Read() - before;
+    const int64_t n_tokens = row.tokens() * options_.repetitions;
+    const auto per_token = [n_tokens](auto value) {
+      return static_cast<double>(value) / static_cast<double>(n_tokens);
+    };
+    row.major_faults_per_token = per_token(usage.major_faults);
+    if (usage.process_read_bytes) row.disk_bytes_per_token = per_token(*usage.process_read_bytes);
+    if (usage.device_read_bytes) {
+      row.device_bytes_per_token = per_token(*usage.device_read_bytes);
+    }
+    if (const auto now = PageCacheBytes(engine_.store()); now && page_cache) {
+      row.page_cache_growth_per_token =
+          per_token(static_cast<double>(*now) - static_cast<double>(*page_cache));
     }
     row.read_ceiling_bytes_per_s = (ceiling_before + ReadCeiling()) / 2;
-
-    const CacheStats cache_after = Cache();
-    if (const uint64_t uses = cache_after.hits + cache_after.misses - cache.hits - cache.misses;
-        uses > 0) {
-      row.hit_rate = static_cast<double>(cache_after.hits - cache.hits) / static_cast<double>(uses);
+    if (const std::optional<double> disk_after = DiskCeiling(); disk_before && disk_after) {
+      row.disk_ceiling_bytes_per_s = (*disk_before + *disk_after) / 2;
     }
+    row.system_seconds_per_token = per_token(usage.system_seconds);
 
     // 3. What the figures mean beside the ceiling.
     const ForwardStats& stats = engine_.model().stats();
@@ -185,11 +175,27 @@ class Bench {
     row.expert_bytes_per_token = bytes.experts;
     row.head_bytes_per_token = bytes.head;
     row.state_bytes_per_token = bytes.state;
+    const Roofs roofs =
+        RoofsFor(bytes.weights(), usage, n_tokens,
+                 {row.read_ceiling_bytes_per_s, row.disk_ceiling_bytes_per_s});
+    row.memory_roof_ts = roofs.memory_ts;
+    row.disk_roof_ts = roofs.disk_ts;
     if (test.n_gen > 0) {
-      row.roof_fraction = Mean(row.samples_ts()) * static_cast<double>(bytes.weights()) /
-                          row.read_ceiling_bytes_per_s;
+      row.roof_fraction = Mean(row.samples_ts()) / roofs.binding();
+    } else if (roofs.disk_ts) {  // A prompt's products do not read the weights once per token.
+      row.roof_fraction = Mean(row.samples_ts()) / *roofs.disk_ts;
     }
-    if (options_.verbose) PrintStages(row, stats, seconds);
+    if (usage.paged) {
+      row.hit_rate = usage.hit_rate();
+      row.expert_bytes_read_per_token = per_token(usage.cache.bytes_read);
+      row.pager_bytes_per_token = per_token(usage.cache.pager.bytes_read);
+      row.prefetch_used_bytes_per_token = per_token(usage.cache.prefetch_used_bytes);
+      row.prefetch_wasted_bytes_per_token = per_token(usage.cache.prefetch_wasted_bytes);
+    }
+    if (options_.verbose) {
+      PrintStages(row, stats, seconds);
+      if (usage.paged) PrintNote(row.test() + ": " + UsageLine(usage, n_tokens));
+    }
     return row;
   }
 
@@ -211,12 +217,17 @@ class Bench {
     for (int64_t i = 0; i < test.n_gen; ++i) Feed(test.n_depth + i, 1, LogitRows::kLast);
   }
 
-  CacheStats Cache() const {
-    return engine_.cache() != nullptr ? engine_.cache()->stats() : CacheStats{};
-  }
-
   double ReadCeiling() {
     return MeasureReadBandwidth(engine_.team(), probe_.span(), kCeilingPasses).bytes_per_second;
+  }
+
+  // nullopt unless paged.
+  std::optional<double> DiskCeiling() const {
+    constexpr double kSeconds = 0.7;
+    const StoredFile& file = engine_.store().files().front();
+    if (engine_.cache() == nullptr || file.bytes < kMinDiskProbeBytes) return std::nullopt;
+    return MeasureDiskRate(file.path, engine_.cache()->pager().backend(), kSeconds)
+        .bytes_per_second;
   }
 
   static void PrintStages(const BenchRow& row, const ForwardStats& stats, double seconds) {
@@ -237,6 +248,7 @@ class Bench {
   Engine& engine_;
   std::vector<TokenId> tokens_;
   SequenceState state_;
+  UsageMeter meter_;
   NodeBuffer probe_;
 };
 
@@ -266,6 +278,7 @@ int RunBench(const BenchOptions& options) {
     n_ctx = std::max(n_ctx, test.n_depth + test.n_prompt + test.n_gen);
   EngineOptions engine_options = ToEngineOptions(options.model);
   engine_options.n_ctx = n_ctx;
+  engine_options.extra_bytes = kDiskProbeMemory;
   engine_options.need_tokenizer = !options.random_tokens;
   // Read before the model is loaded: a missing file should not cost a minute.
   const std::string text =

@@ -62,7 +62,16 @@ Json RowJson(const BenchSetup& setup, const BenchRow& row) {
           {"disk_ceiling_bytes_per_s", Optional(row.disk_ceiling_bytes_per_s)},
           {"hit_rate", Optional(row.hit_rate)},
           {"stall_fraction", Optional(row.stall_fraction)},
-          {"major_faults_per_token", row.major_faults_per_token}};
+          {"major_faults_per_token", row.major_faults_per_token},
+          {"memory_roof_ts", row.memory_roof_ts},
+          {"disk_roof_ts", Optional(row.disk_roof_ts)},
+          {"expert_bytes_read_per_token", Optional(row.expert_bytes_read_per_token)},
+          {"pager_bytes_per_token", Optional(row.pager_bytes_per_token)},
+          {"device_bytes_per_token", Optional(row.device_bytes_per_token)},
+          {"prefetch_used_bytes_per_token", Optional(row.prefetch_used_bytes_per_token)},
+          {"prefetch_wasted_bytes_per_token", Optional(row.prefetch_wasted_bytes_per_token)},
+          {"page_cache_growth_per_token", Optional(row.page_cache_growth_per_token)},
+          {"system_seconds_per_token", row.system_seconds_per_token}};
 }
 
 std::string CsvField(const Json& value) {

@@ -33,10 +33,16 @@ struct BenchRow {
   uint64_t weight_bytes_per_token = 0;  // a decode step, by class below
   uint64_t attention_bytes_per_token = 0, expert_bytes_per_token = 0, head_bytes_per_token = 0;
   uint64_t state_bytes_per_token = 0;
-  // Absent where they mean nothing: roof_fraction for prompts, the disk's in resident mode.
+  // Absent where they mean nothing: the disk's unless paged; roof_fraction of prompts is that of
+  // the disk.
   std::optional<double> roof_fraction, disk_bytes_per_token, disk_ceiling_bytes_per_s, hit_rate,
       stall_fraction;
   double major_faults_per_token = 0;
+  double memory_roof_ts = 0;  // tokens per second at the read ceiling
+  std::optional<double> disk_roof_ts, device_bytes_per_token, pager_bytes_per_token,
+      expert_bytes_read_per_token, prefetch_used_bytes_per_token, prefetch_wasted_bytes_per_token,
+      page_cache_growth_per_token;
+  double system_seconds_per_token = 0;  // CPU time in the kernel, of the whole process
 
   int64_t tokens() const { return n_prompt + n_gen; }
   std::vector<double> samples_ts() const;  // tokens per second

@@ -260,7 +260,7 @@ class Chat {
       history_.Answered(answer);
     }
     statistics_ =
-        StatisticsLine(answer.stats, engine_.model().BytesPerToken(session_->state().position()));
+        StatisticsLine(answer, engine_.model().BytesPerToken(session_->state().position()));
     if (answer.stats.stop_reason == StopReason::kContextFull) {
       PrintNote("the context is full; /clear starts again, -c makes it larger");
     }

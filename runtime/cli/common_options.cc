@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <cstdlib>
+#include <filesystem>
 #include <limits>
 #include <random>
 #include <utility>
@@ -59,6 +60,19 @@ void AddModelOptions(CLI::App& app, ModelOptions* options) {
       ->type_name("HOW");
   app.add_option("--policy", options->policy, "which expert leaves the cache, as NAME[:key=value]")
       ->type_name("NAME");
+  app.add_option("--prefetch", options->prefetch,
+                 "reads of experts that the router will probably want: off, on or auto (while they "
+                 "pay)")
+      ->check(CLI::IsMember({"off", "on", "auto"}))
+      ->type_name("WHEN");
+  app.add_option("--mirror", options->mirrors,
+                 "a directory on another drive with copies of the model's files; both are read")
+      ->type_name("DIR")
+      ->take_all()
+      ->allow_extra_args(false);
+  app.add_option("--trace", options->trace,
+                 "write what the router chose and what it cost, for `stoker sim` and `trace`")
+      ->type_name("FILE");
   app.add_flag("--exact", options->exact,
                "full-precision activations instead of integer ones: slower, for comparisons");
   app.add_flag("--no-pin", options->no_pin, "let the operating system move threads between cores");
@@ -121,6 +135,14 @@ EngineOptions ToEngineOptions(const ModelOptions& options) {
   if (options.io == "pread") engine.io = IoBackend::kPread;
   if (options.io == "mapped") engine.io = IoBackend::kMapped;
   engine.policy = options.policy;
+  engine.prefetch = *PrefetchModeFromName(options.prefetch);
+  engine.trace_path = options.trace;
+  for (const std::string& directory : options.mirrors) {
+    if (!std::filesystem::is_directory(directory)) {
+      throw UsageError(fmt::format("--mirror: {} is not a directory", directory));
+    }
+    engine.mirror_dirs.emplace_back(directory);
+  }
   engine.precision = options.exact ? Precision::kExact : Precision::kFast;
   return engine;
 }

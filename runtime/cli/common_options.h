@@ -25,11 +25,15 @@ struct ModelOptions {
   std::string mode = "auto";
   std::string io = "auto";
   std::string policy = "auto";
+  std::string prefetch = "auto";
+  std::string trace;  // a file to write the routing trace to
+  std::vector<std::string> mirrors;
   bool exact = false;
   bool no_pin = false;
 };
 
-// MODEL (also -m), -t, -c, -ub, --memory, --mode, --io, --policy, --exact, --no-pin.
+// MODEL (also -m), -t, -c, -ub, --memory, --mode, --io, --policy, --prefetch, --mirror, --trace,
+// --exact, --no-pin.
 void AddModelOptions(CLI::App& app, ModelOptions* options);
 // Only MODEL (also -m), for commands that read the file and run nothing.
 void AddModelPath(CLI::App& app, std::string* path);

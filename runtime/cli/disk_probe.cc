@@ -17,8 +17,7 @@ namespace stoker {
 namespace {
 
 constexpr uint64_t kExtentBytes = 16 * kMiB;
-constexpr uint64_t kMinFileBytes = 64 * kMiB;
-constexpr size_t kInFlight = 8;
+constexpr size_t kInFlight = kDiskProbeMemory / kExtentBytes;
 
 std::filesystem::path FileToRead(const std::filesystem::path& path) {
   if (!std::filesystem::is_directory(path)) return path;
@@ -40,10 +39,10 @@ std::filesystem::path FileToRead(const std::filesystem::path& path) {
 DiskRate MeasureDiskRate(const std::filesystem::path& path, IoBackend backend, double seconds) {
   const std::filesystem::path file = FileToRead(path);
   const uint64_t file_bytes = std::filesystem::file_size(file);
-  if (file_bytes < kMinFileBytes) {
+  if (file_bytes < kMinDiskProbeBytes) {
     throw std::runtime_error(
         fmt::format("{}: {} is too small to measure a disk with; name a file of {} or more",
-                    file.string(), FormatBytes(file_bytes), FormatBytes(kMinFileBytes)));
+                    file.string(), FormatBytes(file_bytes), FormatBytes(kMinDiskProbeBytes)));
   }
   const std::array<PagerFile, 1> files = {PagerFile{file, file_bytes, -1, {}}};
   const std::unique_ptr<Pager> pager = MakePager(backend, files);

@@ -11,6 +11,9 @@
 
 namespace stoker {
 
+inline constexpr uint64_t kDiskProbeMemory = uint64_t{64} << 20;  // that the measurement takes
+inline constexpr uint64_t kMinDiskProbeBytes = uint64_t{64} << 20;
+
 struct DiskRate {
   double bytes_per_second = 0;
   uint64_t bytes = 0;

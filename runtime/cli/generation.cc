@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <atomic>
+#include <nlohmann/json.hpp>
 
 #include "runtime/cli/interrupt.h"
 #include "runtime/cli/progress.h"
@@ -10,6 +11,8 @@
 
 namespace stoker {
 namespace {
+
+using Json = nlohmann::ordered_json;
 
 const char* StopName(StopReason reason) {
   switch (reason) {
@@ -54,6 +57,9 @@ Answer StreamAnswer(Engine& engine, Session& session, Sampler& sampler,
     if (!text.empty() && !sink(text)) InterruptFlag() = stop = true;
   };
 
+  const UsageMeter meter(engine);
+  const Usage at_start = meter.Read();
+  Usage at_decode = at_start;
   ProgressLine progress("prompt");
   GenerateOptions options;
   options.max_tokens = max_tokens;
@@ -62,7 +68,10 @@ Answer StreamAnswer(Engine& engine, Session& session, Sampler& sampler,
   options.stop = &InterruptFlag();
   options.on_prefill = [&](int64_t done, int64_t total) {
     progress.UpdateCount(done, total, "tokens");
-    if (done == total) progress.Finish();
+    if (done == total) {
+      progress.Finish();
+      at_decode = meter.Read();
+    }
   };
   options.on_token = [&](TokenId id) {
     progress.Finish();
@@ -70,22 +79,52 @@ Answer StreamAnswer(Engine& engine, Session& session, Sampler& sampler,
     emit(decoder.Push(id));
   };
   answer.stats = session.Generate(prompt, sampler, options);
+  answer.prefill = at_decode - at_start;
+  answer.decode = meter.Read() - at_decode;
   progress.Finish();
   if (!stop) emit(decoder.Flush());
   if (stop) ClearInterrupt();  // Set by us, not by the user.
   return answer;
 }
 
-std::string StatisticsLine(const GenerateStats& stats, const TokenBytes& bytes) {
+std::string StatisticsLine(const Answer& answer, const TokenBytes& bytes) {
+  const GenerateStats& stats = answer.stats;
   const int64_t prefilled = stats.prompt_tokens - stats.reused_tokens;
   const double decode_rate = PerSecond(stats.decode_steps, stats.decode_seconds);
+  const std::string used = UsageLine(answer.decode, stats.decode_steps);
   return fmt::format(
       "stats: prompt {} tokens ({} reused), prefill {:.1f} tok/s; generated {}, decode {:.2f} "
       "tok/s; "
-      "{} of weights per token, {:.1f} GB/s; stopped: {}",
+      "{} of weights per token, {:.1f} GB/s; {}{}stopped: {}",
       stats.prompt_tokens, stats.reused_tokens, PerSecond(prefilled, stats.prefill_seconds),
       stats.generated_tokens, decode_rate, DecimalBytes(bytes.weights()),
-      static_cast<double>(bytes.weights()) * decode_rate / 1e9, StopName(stats.stop_reason));
+      static_cast<double>(bytes.weights()) * decode_rate / 1e9, used, used.empty() ? "" : "; ",
+      StopName(stats.stop_reason));
+}
+
+std::string StatisticsJson(const Answer& answer, const Engine& engine, const TokenBytes& bytes,
+                           const Ceilings& ceilings) {
+  const GenerateStats& stats = answer.stats;
+  const int64_t prefilled = stats.prompt_tokens - stats.reused_tokens;
+  Json json = {{"prompt_tokens", stats.prompt_tokens},
+               {"reused_tokens", stats.reused_tokens},
+               {"prefill_seconds", stats.prefill_seconds},
+               {"prefill_ts", PerSecond(prefilled, stats.prefill_seconds)},
+               {"generated_tokens", stats.generated_tokens},
+               {"decode_steps", stats.decode_steps},
+               {"decode_seconds", stats.decode_seconds},
+               {"decode_ts", PerSecond(stats.decode_steps, stats.decode_seconds)},
+               {"stopped", StopName(stats.stop_reason)},
+               {"mode_line", engine.ModeLine()},
+               {"weight_bytes_per_token", bytes.weights()},
+               {"prefill", UsageJson(answer.prefill, prefilled)},
+               {"decode", UsageJson(answer.decode, stats.decode_steps)}};
+  const Roofs roofs = RoofsFor(bytes.weights(), answer.decode, stats.decode_steps, ceilings);
+  json["roofs"] = RoofsJson(roofs, ceilings, PerSecond(stats.decode_steps, stats.decode_seconds));
+  if (engine.cache() != nullptr) {
+    json["guesses"] = GuessesJson(engine.cache()->governor());
+  }
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
 }  // namespace stoker

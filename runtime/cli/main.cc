@@ -19,6 +19,7 @@
 #include "runtime/cli/run_command.h"
 #include "runtime/cli/sim_command.h"
 #include "runtime/cli/synth_command.h"
+#include "runtime/cli/trace_command.h"
 
 int main(int argc, char** argv) {
   stoker::ReserveStandardDescriptors();
@@ -27,7 +28,7 @@ int main(int argc, char** argv) {
   spdlog::set_default_logger(spdlog::stderr_color_mt("stoker"));
   spdlog::set_pattern("stoker: %v");
 
-  const std::array<stoker::Command, 9> commands = {{
+  const std::array<stoker::Command, 10> commands = {{
       {"run", "answer one prompt", stoker::DeclareRun},
       {"chat", "hold a conversation in the terminal", stoker::DeclareChat},
       {"inspect", "show what is in a model's files and what it needs", stoker::DeclareInspect},
@@ -37,6 +38,7 @@ int main(int argc, char** argv) {
       {"synth", "write a model of M1's shape with random weights", stoker::DeclareSynth},
       {"probe", "show what this machine offers and what holds it back", stoker::DeclareProbe},
       {"sim", "replay a routing trace through cache policies", stoker::DeclareSim},
+      {"trace", "convert a routing trace, or make one up", stoker::DeclareTrace},
   }};
   return stoker::RunCommandLine(commands, std::vector<std::string>(argv + 1, argv + argc));
 }

@@ -30,6 +30,7 @@ struct RunOptions {
   int64_t max_tokens = -1;
   bool raw = false;
   std::string chat_template = "minimax-m1";
+  std::string stats = "line";
 };
 
 // Read before the model is loaded: a missing file should not cost a minute.
@@ -84,8 +85,10 @@ int Run(const RunOptions& options) {
       });
   // On a terminal the next line should start at the margin; a file or pipe gets the text only.
   if (on_terminal && !output.ends_with_newline()) PrintNote("");
-  PrintNote(
-      StatisticsLine(answer.stats, engine->model().BytesPerToken(session->state().position())));
+  const TokenBytes bytes = engine->model().BytesPerToken(session->state().position());
+  PrintNote(options.stats == "json"
+                ? StatisticsJson(answer, *engine, bytes, MeasureCeilings(*engine))
+                : StatisticsLine(answer, bytes));
   return InterruptFlag() ? kExitInterrupted : kExitDone;
 }
 
@@ -115,6 +118,11 @@ std::function<int()> DeclareRun(CLI::App& app) {
       ->capture_default_str()
       ->type_name("NAME");
   app.add_flag("--raw", options->raw, "use the prompt as it stands, without the chat template");
+  app.add_option("--stats", options->stats,
+                 "form of the closing statistics on stderr: line, or json (measures the ceilings)")
+      ->check(CLI::IsMember({"line", "json"}))
+      ->capture_default_str()
+      ->type_name("FORM");
   AddSamplingOptions(app, &options->sampling);
   return [options, prompt, file, system] {
     options->has_prompt = prompt->count() > 0;

@@ -10,6 +10,13 @@
 namespace stoker {
 namespace {
 
+// Experts told to policies and traces beyond the top_k of a token: nearly chosen, and therefore
+// likelier than others next time.
+constexpr int64_t kRunnerUps = 2;
+
+// Rows of an arriving matrix multiplied at a time, at least: whole strips for every worker.
+constexpr int64_t kArrivingRows = 256;
+
 void RunExpert(LayerContext& context, const ExpertView& expert, std::span<const int32_t> rows,
                float* out) {
   const ModelConfig& config = context.config;
@@ -62,6 +69,89 @@ void DescribeExperts(const LayerContext& context, int64_t layer, int64_t first_t
   }
 }
 
+int64_t RoutesPerToken(const ModelConfig& config) {
+  return std::min(config.n_experts_per_token + kRunnerUps, config.n_experts);
+}
+
+// The best of one token, descending, with their share of the softmax over all experts.
+void AppendRoutes(std::span<const float> logits, int64_t count, std::vector<RouterChoice>& out) {
+  const float max = *std::max_element(logits.begin(), logits.end());
+  float total = 0.0f;
+  for (const float logit : logits) total += std::exp(logit - max);
+  const size_t first = out.size();
+  for (int64_t rank = 0; rank < count; ++rank) {
+    int32_t best = -1;
+    for (int32_t e = 0; e < static_cast<int32_t>(logits.size()); ++e) {
+      if (best >= 0 && logits[e] <= logits[best]) continue;
+      const bool taken = std::any_of(out.begin() + first, out.end(),
+                                     [e](const RouterChoice& c) { return c.expert == e; });
+      if (!taken) best = e;
+    }
+    out.push_back({static_cast<uint16_t>(best), std::exp(logits[best] - max) / total});
+  }
+}
+
+void DescribeRoutes(const LayerContext& context, bool all_tokens, ExpertRequest& request) {
+  const int64_t n_experts = context.config.n_experts;
+  request.routes.clear();
+  for (int64_t row = all_tokens ? 0 : context.n_tokens - 1; row < context.n_tokens; ++row) {
+    AppendRoutes({context.ws.router_logits + row * n_experts, static_cast<size_t>(n_experts)},
+                 RoutesPerToken(context.config), request.routes);
+  }
+}
+
+// y = W x for rows of W as they arrive.
+void MultiplyArriving(LayerContext& context, const ExpertHandle& handle, ExpertPart part,
+                      const TensorView& weight, const Activations& acts, float* y,
+                      int64_t y_stride, double* wait_seconds) {
+  int64_t done = 0;
+  while (done < weight.rows()) {
+    const auto start = std::chrono::steady_clock::now();
+    int64_t ready = done;
+    while (ready < weight.rows() && ready - done < kArrivingRows) {
+      ready = handle.WaitRows(part, ready);
+    }
+    *wait_seconds +=
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    if (ready < weight.rows()) ready -= ready % kArrivingRows;
+    TensorView rows = weight;
+    rows.data = weight.row(done);
+    rows.shape[rows.n_dims - 2] = ready - done;
+    rows.bytes = static_cast<uint64_t>(ready - done) * weight.row_bytes();
+    context.team.Run([&](const Worker& worker) {
+      context.matmul.Multiply(worker, rows, acts, y + done, y_stride);
+    });
+    done = ready;
+  }
+}
+
+// RunExpert on an expert whose bytes are still coming. Same products, row for row.
+void RunArriving(LayerContext& context, const ExpertHandle& handle, std::span<const int32_t> rows,
+                 float* out, double* wait_seconds) {
+  Workspace& ws = context.ws;
+  MatmulBackend& matmul = context.matmul;
+  const ExpertView& expert = handle.view();
+  const int64_t m = static_cast<int64_t>(rows.size());
+  const int64_t f = context.config.expert_hidden_size;
+  const uint32_t in_forms =
+      matmul.FormsFor(expert.gate.type, m) | matmul.FormsFor(expert.up.type, m);
+  context.team.Run([&](const Worker& worker) {
+    ws.expert_acts.Gather(worker, ws.hidden_acts, rows, in_forms);
+  });
+  MultiplyArriving(context, handle, ExpertPart::kGate, expert.gate, ws.expert_acts, ws.expert_gate,
+                   f, wait_seconds);
+  MultiplyArriving(context, handle, ExpertPart::kUp, expert.up, ws.expert_acts, ws.expert_up, f,
+                   wait_seconds);
+  context.team.Run([&](const Worker& worker) {
+    const auto [begin, end] = worker.Share(m * f, 64);
+    SwiGlu(ws.expert_gate + begin, ws.expert_up + begin, ws.expert_gate + begin, end - begin);
+    worker.Barrier();
+    ws.middle_acts.Prepare(worker, ws.expert_gate, m, f, f, matmul.FormsFor(expert.down.type, m));
+  });
+  MultiplyArriving(context, handle, ExpertPart::kDown, expert.down, ws.middle_acts, out,
+                   context.config.hidden_size, wait_seconds);
+}
+
 }  // namespace
 
 void PickExperts(std::span<const float> logits, std::span<int32_t> ids, std::span<float> weights) {
@@ -110,27 +200,39 @@ void ExpertGroups::Assign(std::span<const int32_t> router_ids, int64_t n_tokens)
   }
 }
 
-ExpertRequest::ExpertRequest(int64_t n_experts) {
-  ids.reserve(static_cast<size_t>(n_experts));
-  contexts.reserve(static_cast<size_t>(n_experts));
+ExpertRequest::ExpertRequest(const ModelConfig& config, int64_t max_tokens) {
+  ids.reserve(static_cast<size_t>(config.n_experts));
+  contexts.reserve(static_cast<size_t>(config.n_experts));
+  routes.reserve(static_cast<size_t>(max_tokens * RoutesPerToken(config)));
 }
 
 void RunExperts(LayerContext& context, int64_t layer, int64_t first_token,
                 const ExpertGroups& groups, ExpertSource& source, ExpertRequest& request,
                 ExpertCosts& costs) {
   DescribeExperts(context, layer, first_token, groups, request);
-  source.DescribeRequest(request.contexts);
+  DescribeRoutes(context, source.wants_all_routes(), request);
+  source.DescribeRequest({request.contexts, request.routes,
+                          static_cast<uint16_t>(RoutesPerToken(context.config)),
+                          static_cast<uint32_t>(context.n_tokens)});
   source.Request(request.ids);
+  source.Prefetch();
   for (size_t i = 0; i < request.ids.size(); ++i) {
     const auto start = std::chrono::steady_clock::now();
-    const ExpertHandle handle = source.Next();
+    // The last one can be multiplied while it arrives; before it there is another to compute on.
+    const bool last = i + 1 == request.ids.size();
+    const ExpertHandle handle = last ? source.NextArriving() : source.Next();
     costs.wait_seconds +=
         std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     const ExpertView& view = handle.view();
     costs.weight_bytes += view.gate.bytes + view.up.bytes + view.down.bytes;
     const int32_t expert = handle.id().expert;
-    RunExpert(context, view, groups.rows(expert),
-              context.ws.expert_out + groups.first_slot(expert) * context.config.hidden_size);
+    float* out =
+        context.ws.expert_out + groups.first_slot(expert) * context.config.hidden_size;
+    if (handle.complete()) {
+      RunExpert(context, view, groups.rows(expert), out);
+    } else {
+      RunArriving(context, handle, groups.rows(expert), out, &costs.wait_seconds);
+    }
   }
 }
 

@@ -50,9 +50,10 @@ class ExpertGroups {
 // What one call of RunExperts announces, kept between calls so that the token path allocates
 // nothing.
 struct ExpertRequest {
-  explicit ExpertRequest(int64_t n_experts);
+  ExpertRequest(const ModelConfig& config, int64_t max_tokens);
   std::vector<ExpertId> ids;            // touched experts, ascending
   std::vector<AccessContext> contexts;  // as ids, for policies and traces
+  std::vector<RouterChoice> routes;     // as RequestInfo::routes
 };
 
 struct ExpertCosts {

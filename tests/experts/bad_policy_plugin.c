@@ -30,6 +30,6 @@ static uint32_t bad_victim(void* state, uint32_t incoming, const uint8_t* pinned
 }
 
 static const stoker_policy_plugin kPlugin = {STOKER_POLICY_ABI_VERSION, "bad", bad_create,
-    bad_destroy, bad_access, bad_change, bad_change, bad_victim, NULL};
+    bad_destroy, bad_access, bad_change, bad_change, bad_victim};
 
 const stoker_policy_plugin* stoker_policy_plugin_entry(void) { return &kPlugin; }

@@ -71,6 +71,12 @@ class Accesses final : public AccessObserver {
       victims += access.victim != kNoEntry ? 1 : 0;
     }
   }
+  void OnSpeculativeRead(const SpeculativeRead& read) noexcept override {
+    used += read.used ? 1 : 0;
+    wasted_bytes += read.used ? 0 : read.bytes;
+  }
+  uint64_t used = 0;
+  uint64_t wasted_bytes = 0;
   uint64_t hits = 0;
   uint64_t misses = 0;
   uint64_t bytes = 0;
@@ -78,16 +84,17 @@ class Accesses final : public AccessObserver {
 };
 
 struct Rig {
-  explicit Rig(uint32_t n_slots, const FakeDevice& device = {}) {
+  explicit Rig(uint32_t n_slots, const FakeDevice& device = {}, bool prefetch = false) {
     const std::vector<PagerFile> files = PagerFiles(Store());
     auto owned = std::make_unique<FakePager>(files, device, PagerOptions{.piece_bytes = 65536});
     pager = owned.get();
     CachePlan plan = PlanCache(Store(), *pager, UINT64_MAX);
-    plan = PlanCache(Store(), *pager, plan.slot_bytes * n_slots);
+    plan = PlanCache(Store(), *pager, plan.slot_bytes * (n_slots + (prefetch ? 1 : 0)), prefetch);
+    plan.block_bytes = 4096;
     auto owned_policy = std::make_unique<TestPolicy>(plan.policy);
     policy = owned_policy.get();
     cache = std::make_unique<ExpertCache>(Store(), std::move(owned), std::move(owned_policy), plan,
-                                          Team(), &accesses);
+                                          Team(), &accesses, PrefetchMode::kOn);
   }
   FakePager* pager;
   TestPolicy* policy;
@@ -302,6 +309,125 @@ TEST_CASE("expected experts stay, unless a demanded one has no other place") {
   }
 }
 
+TEST_CASE("reads on speculation change no hit, no victim and no byte") {
+  for (uint64_t seed = 1; seed <= 20; ++seed) {
+    FakeDevice device;
+    device.seed = seed;
+    device.short_rate = seed % 3 == 0 ? 0.3 : 0.0;
+    Rig with(3 + seed % 9, device, /*prefetch=*/true);
+    Rig without(3 + seed % 9, device);
+    CAPTURE(seed);
+    REQUIRE(with.cache->n_slots() == without.cache->n_slots());
+    CHECK(with.cache->wants_guesses());
+    CHECK_FALSE(without.cache->wants_guesses());
+    std::mt19937_64 random(seed);
+    for (int step = 0; step < 80; ++step) {
+      const std::vector<ExpertId> ids =
+          RandomIds(random, step % kLayers, step % 7 == 3 ? kExperts : 2);
+      // Right, half right or wrong; a guess protects, so the other cache is told of it too.
+      std::vector<ExpertId> guess = ids;
+      if (step % 3 > 0) guess[0].expert = (guess[0].expert + 1) % kExperts;
+      if (guess.size() > 1 && guess[0] == guess[1]) guess.resize(1);
+      if (step % 3 == 2) guess.resize(1);
+      if (guess.size() <= 2) {
+        with.cache->Expect(guess);
+        without.cache->Expect(guess);
+        with.cache->Prefetch();
+      }
+      for (Rig* rig : {&with, &without}) {
+        rig->cache->Request(ids);
+        REQUIRE(TakeAll(*rig->cache, ids));
+      }
+    }
+    CHECK(with.policy->log() == without.policy->log());
+    const CacheStats stats = with.cache->stats();
+    CHECK(stats.misses == without.cache->stats().misses);
+    CHECK(stats.bytes_read == without.cache->stats().bytes_read);
+    CHECK(stats.prefetch_used > 0);
+    CHECK(stats.prefetch_wasted > 0);
+    CHECK(without.cache->stats().prefetch_used == 0);
+    CHECK(stats.prefetch_used == with.accesses.used);
+    CHECK(stats.prefetch_wasted_bytes == with.accesses.wasted_bytes);
+  }
+}
+
+TEST_CASE("a failed read on speculation is nobody's error") {
+  FakeDevice device;
+  device.fail_from = 1;
+  device.fail_count = UINT64_MAX;
+  Rig rig(4, device, /*prefetch=*/true);
+  const std::vector<ExpertId> ids = {{0, 3}};
+  rig.cache->Expect(ids);
+  rig.cache->Prefetch();
+  for (int i = 0; i < 200; ++i) rig.cache->Prefetch();  // collects
+  rig.pager->device().fail_from = 0;
+  rig.cache->Request(ids);
+  CHECK(TakeAll(*rig.cache, ids));
+  CHECK(rig.cache->stats().misses == 1);
+  CHECK(rig.cache->stats().failed_reads == 0);
+}
+
+TEST_CASE("rows of the last expert can be used as they arrive") {
+  for (uint64_t seed = 1; seed <= 20; ++seed) {
+    FakeDevice device;
+    device.seed = seed;
+    device.depth = static_cast<uint32_t>(1 + seed % 6);
+    Rig rig(4, device, seed % 2 == 0);
+    const std::vector<ExpertId> ids = {{1, 2}, {1, 5}};
+    if (seed % 4 == 0) {
+      rig.cache->Expect(ids);
+      rig.cache->Prefetch();
+    }
+    rig.cache->Request(ids);
+    const ExpertHandle first = rig.cache->NextArriving();  // two are left: complete
+    CHECK(first.complete());
+    CHECK(SameExpert(first));
+    const ExpertHandle last = rig.cache->NextArriving();
+    for (const ExpertPart part : {ExpertPart::kGate, ExpertPart::kUp, ExpertPart::kDown}) {
+      const TensorView expected = Store().ExpertView(last.id(), part);
+      const TensorView* got = part == ExpertPart::kGate ? &last.view().gate
+                              : part == ExpertPart::kUp ? &last.view().up
+                                                        : &last.view().down;
+      int64_t have = 0;
+      while (have < expected.rows()) {
+        const int64_t ready = last.WaitRows(part, have);
+        REQUIRE(ready > have);
+        REQUIRE(std::memcmp(got->row(have), expected.row(have),
+                            static_cast<size_t>(ready - have) * expected.row_bytes()) == 0);
+        have = ready;
+      }
+      CHECK(have == expected.rows());
+    }
+    CHECK(SameExpert(last));
+  }
+}
+
+TEST_CASE("an error while an expert arrives is thrown by WaitRows, and its slot comes back") {
+  for (uint64_t n = 1; n < 8; ++n) {
+    FakeDevice device;
+    device.fail_from = n;
+    device.fail_count = UINT64_MAX;
+    Rig rig(2, device);
+    const std::vector<ExpertId> ids = {{1, 2}};
+    CAPTURE(n);
+    try {
+      rig.cache->Request(ids);
+      const ExpertHandle handle = rig.cache->NextArriving();
+      handle.WaitRows(ExpertPart::kGate, 0);
+      handle.WaitRows(ExpertPart::kDown, handle.view().down.rows() - 1);
+    } catch (const std::runtime_error& error) {
+      CHECK(std::string(error.what()).find("Input/output error (layer 1") != std::string::npos);
+    }
+    rig.pager->device().fail_from = 0;
+    for (int32_t layer = 0; layer < kLayers; ++layer) {
+      std::vector<ExpertId> all;
+      for (int32_t e = 0; e < kExperts; ++e) all.push_back({layer, e});
+      rig.cache->Request(all);
+      REQUIRE(TakeAll(*rig.cache, all));
+    }
+  }
+}
+
 // A run of some requests; returns whether an error was thrown, and checks all bytes that came.
 bool RunOnce(Rig& rig, std::string* message) {
   std::mt19937_64 random(3);
@@ -355,7 +481,7 @@ TEST_CASE("an error on the n-th read, for every n: once, and for good") {
 }
 
 TEST_CASE("nothing is allocated after opening") {
-  Rig rig(5);
+  Rig rig(5, {}, /*prefetch=*/true);
   std::mt19937_64 random(5);
   std::vector<std::vector<ExpertId>> requests;
   for (int step = 0; step < 100; ++step) {
@@ -365,7 +491,8 @@ TEST_CASE("nothing is allocated after opening") {
   const uint64_t before = g_allocations;
   for (const std::vector<ExpertId>& ids : requests) {
     if (ids.size() == 2) rig.cache->Expect(ids);
-    if (ids.size() == 2 && ids[0].layer == 1) rig.cache->DescribeRequest(contexts);
+    if (ids.size() == 2) rig.cache->Prefetch();
+    if (ids.size() == 2 && ids[0].layer == 1) rig.cache->DescribeRequest({.contexts = contexts});
     rig.cache->Request(ids);
     for (size_t i = 0; i < ids.size(); ++i) rig.cache->Next();
   }
@@ -376,9 +503,11 @@ TEST_CASE("a cache can be destroyed while it reads") {
   for (uint64_t seed = 1; seed < 10; ++seed) {
     FakeDevice device;
     device.seed = seed;
-    Rig rig(8, device);
+    Rig rig(8, device, seed % 3 == 0);
     rig.cache->Request(std::vector<ExpertId>{{3, 0}, {3, 1}, {3, 2}, {3, 3}});
     if (seed % 2 == 0) rig.cache->Next();
+    rig.cache->Expect(std::vector<ExpertId>{{0, 1}});
+    rig.cache->Prefetch();
   }
 }
 

@@ -12,8 +12,12 @@ constexpr uint64_t kAlignment = 4096;
 constexpr uint64_t kPiece = 64 * 1024;
 
 // A queue of one file on one device, and one request of `bytes` at `offset`.
+PagerOptions Options(uint32_t max_requests) {
+  return {.piece_bytes = kPiece, .speculative_depth = 2, .max_requests = max_requests};
+}
+
 struct Fixture {
-  explicit Fixture(uint64_t offset, uint64_t bytes) : queue({{{0, 0}}}, kAlignment, kPiece, 4, 4) {
+  explicit Fixture(uint64_t offset, uint64_t bytes) : queue({{{0, 0}}}, kAlignment, Options(4), 4) {
     queue.Push({0, offset, bytes, Destination(), 77});
   }
   static std::byte* Destination() { return reinterpret_cast<std::byte*>(uintptr_t{1} << 20); }
@@ -168,7 +172,7 @@ TEST_CASE("cancelling forgets what has not started and waits for the rest") {
 }
 
 TEST_CASE("files are read from their own device, mirrors from any") {
-  ReadQueue queue({{{0, 0}}, {{1, 1}}, {{2, 0}, {3, 1}}}, kAlignment, kPiece, 8, 8);
+  ReadQueue queue({{{0, 0}}, {{1, 1}}, {{2, 0}, {3, 1}}}, kAlignment, Options(8), 8);
   queue.Push({0, 0, kPiece, Fixture::Destination(), 0});
   queue.Push({1, 0, kPiece, Fixture::Destination(), 1});
   queue.Push({2, 0, 2 * kPiece, Fixture::Destination(), 2});
@@ -178,6 +182,50 @@ TEST_CASE("files are read from their own device, mirrors from any") {
   CHECK(queue.Take(1)->handle == 3);
   CHECK(queue.Take(0)->handle == 2);
   CHECK(queue.Take(0) == nullptr);
+}
+
+TEST_CASE("speculative pieces wait for an idle device, a few at a time, and can be promoted") {
+  ReadQueue queue({{{0, 0}}}, kAlignment, Options(8), 8);
+  queue.Push({0, 0, 4 * kPiece, Fixture::Destination(), 10, true});
+  queue.Push({0, 0, kPiece, Fixture::Destination(), 20});
+  ReadPiece* demanded = queue.Take(0);
+  REQUIRE(demanded != nullptr);
+  CHECK_FALSE(demanded->speculative);
+  CHECK(queue.Take(0) == nullptr);  // the device is busy
+  queue.Advance(*demanded, kPiece);
+  ReadPiece* first = queue.Take(0);
+  REQUIRE(first != nullptr);
+  CHECK(first->speculative);
+  REQUIRE(queue.Take(0) != nullptr);
+  CHECK(queue.Take(0) == nullptr);  // two are the limit
+  SECTION("demand does not wait for them") {
+    queue.Push({0, 0, kPiece, Fixture::Destination(), 21});
+    ReadPiece* next = queue.Take(0);
+    REQUIRE(next != nullptr);
+    CHECK_FALSE(next->speculative);
+  }
+  SECTION("promoted, the rest comes as demanded") {
+    queue.Promote({10, 1});
+    ReadPiece* third = queue.Take(0);
+    REQUIRE(third != nullptr);
+    CHECK_FALSE(third->speculative);
+    CHECK(third->offset == 2 * kPiece);
+    CHECK(queue.Take(0) != nullptr);
+    CHECK(queue.Take(0) == nullptr);
+  }
+  SECTION("dropped, the rest never comes, and what is in flight is said") {
+    CHECK(queue.Drop({11, 5}) == 0);
+    CHECK(queue.Drop({10, 1}) == 2 * kPiece);
+    CHECK(queue.Take(0) == nullptr);
+    queue.Advance(*first, kPiece);
+    queue.Advance(queue.piece(first->index == 0 ? 1 : 0), kPiece);
+    ReadCompletion completion;
+    REQUIRE(queue.PopCompletion(&completion));
+    REQUIRE(queue.PopCompletion(&completion));
+    CHECK(completion.tag == 10);
+    CHECK(completion.status == ReadStatus::kCancelled);
+    CHECK(completion.bytes == 2 * kPiece);
+  }
 }
 
 }  // namespace

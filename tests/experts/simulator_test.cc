@@ -187,8 +187,11 @@ TEST_CASE("prefetch and protection of a recorded run are replayed on demand") {
   Trace trace;
   trace.header = SmallHeader(2, 4, 1);
   Add(&trace, 0, 0, {0});
-  const TraceAccess ahead[] = {{.entry = 4}};
+  const TraceAccess ahead[] = {
+      {.entry = 4, .bytes = 300, .outcome = AccessOutcome::kHitPrefetched}};
+  const TraceAccess wrong[] = {{.entry = 5, .bytes = 200, .outcome = AccessOutcome::kMiss}};
   trace.Append({.kind = TraceKind::kPrefetch, .layer = 1, .token = 0, .accesses = ahead});
+  trace.Append({.kind = TraceKind::kPrefetch, .layer = 1, .token = 0, .accesses = wrong});
   Add(&trace, 0, 1, {4});
   const TraceAccess soon[] = {{.entry = 0}};
   trace.Append({.kind = TraceKind::kProtect, .layer = 0, .token = 1, .accesses = soon});
@@ -197,9 +200,10 @@ TEST_CASE("prefetch and protection of a recorded run are replayed on demand") {
   const PolicyConfig config = trace.header.MakeConfig(2);
   const auto with = MakePolicy("lru", config).policy;
   const ReplayResult result = Replay(trace, *with, config, {.speculation = true});
-  CHECK(result.total.hits == 2);
-  CHECK(result.total.prefetches == 1);
-  CHECK(result.total.prefetch_bytes == 1000);
+  CHECK(result.total.hits == 1);
+  CHECK(result.total.misses == 3);
+  CHECK(result.total.prefetches == 2);
+  CHECK(result.total.wasted_bytes == 200);
   const auto without = MakePolicy("lru", config).policy;
   CHECK(Replay(trace, *without, config, {}).total.hits == 0);
 }

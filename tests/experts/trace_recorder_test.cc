@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <random>
 
+#include "experts/expert_cache.h"
 #include "experts/simulator.h"
 #include "tests/support/catch.h"
 #include "tests/support/expert_model.h"
@@ -28,15 +29,15 @@ struct Rig {
   ThreadTeam team{1, false};
 };
 
-// 60 tokens, among them prefill chunks of up to all experts, one handle at a time.
-void Run(ExpertCache& cache, TraceRecorder& recorder, uint64_t seed) {
+// 60 tokens, among them prefill chunks of up to all experts, one handle at a time, and guesses that
+// are sometimes right.
+void Run(ExpertCache& cache, uint64_t seed) {
   std::mt19937_64 random(seed);
   for (int64_t token = 0; token < 60; ++token) {
     const bool prefill = token % 20 == 0;
     for (int32_t layer = 0; layer < kLayers; ++layer) {
       std::vector<ExpertId> ids;
       std::vector<AccessContext> contexts;
-      std::vector<RouterChoice> choices;
       for (int32_t expert = 0; expert < kExperts; ++expert) {
         if (random() % kExperts >= (prefill ? 6U : 2U)) continue;
         ids.push_back({layer, expert});
@@ -45,11 +46,23 @@ void Run(ExpertCache& cache, TraceRecorder& recorder, uint64_t seed) {
                             .gate_weight = 0.5F,
                             .phase = prefill ? Phase::kPrefill : Phase::kDecode});
       }
-      cache.DescribeRequest(contexts);
-      recorder.DescribeRouting(layer, token, 1, prefill ? Phase::kPrefill : Phase::kDecode,
-                               choices);
+      std::vector<RouterChoice> routes;
+      for (uint16_t i = 0; i < 3; ++i) {
+        routes.push_back({static_cast<uint16_t>((random() % 2) * 3 + i), 0.5F / (1.0F + i)});
+      }
+      const std::vector<ExpertId> guess = {{(layer + 1) % kLayers, int32_t(random() % kExperts)}};
+      cache.Expect(guess);
+      cache.DescribeRequest({contexts, routes, 3, 1});
       cache.Request(ids);
-      for (size_t i = 0; i < ids.size(); ++i) cache.Next();
+      cache.Prefetch();
+      for (size_t i = 0; i < ids.size(); ++i) {
+        const ExpertHandle handle = cache.NextArriving();
+        for (const ExpertPart part : {ExpertPart::kGate, ExpertPart::kUp, ExpertPart::kDown}) {
+          for (int64_t have = 0; !handle.complete() && have < handle.view().up.rows();) {
+            have = handle.WaitRows(part, have);
+          }
+        }
+      }
     }
   }
 }
@@ -65,27 +78,17 @@ TEST_CASE("replaying a recorded run gives the live counters exactly") {
           files, testing::FakeDevice{.seed = n_slots, .short_rate = 0.1, .transient_rate = 0.1},
           PagerOptions{.piece_bytes = 65536});
       CachePlan plan = PlanCache(*rig.store, *pager, UINT64_MAX);
-      plan = PlanCache(*rig.store, *pager, plan.slot_bytes * n_slots);
+      plan = PlanCache(*rig.store, *pager, plan.slot_bytes * n_slots, /*prefetch=*/true);
       plan.policy.seed = 42;
 
-      TraceHeader header;
-      header.n_layers = kLayers;
-      header.n_experts = kExperts;
-      header.top_k = plan.policy.top_k;
-      header.capacity = plan.policy.capacity;
-      header.seed = plan.policy.seed;
-      header.policy = spec;
-      for (const float cost : plan.policy.layer_cost) {
-        header.expert_bytes.push_back(static_cast<uint64_t>(cost));
-      }
-      if (header.expert_bytes.empty()) header.expert_bytes.assign(kLayers, plan.slot_bytes);
-      TraceRecorder recorder(rig.dir / "run.stk", header, 1, 0);
+      const TraceHeader header =
+          TraceHeaderFor(*rig.store, spec, plan.policy.capacity, plan.policy.seed);
+      TraceRecorder recorder(rig.dir / "run.stk", header, 1, 3);
       CacheStats live;
       {
         ExpertCache cache(*rig.store, std::move(pager), MakePolicy(spec, plan.policy).policy, plan,
-                          rig.team, &recorder);
-        Run(cache, recorder, n_slots);
-        cache.Request({});
+                          rig.team, &recorder, PrefetchMode::kOn);
+        Run(cache, n_slots);
         live = cache.stats();
       }
       recorder.Close();
@@ -98,6 +101,11 @@ TEST_CASE("replaying a recorded run gives the live counters exactly") {
       CHECK(report.Row(0, row).result.total.misses == live.misses);
       CHECK(report.live_hits == live.hits);
       CHECK(report.live_misses == live.misses);
+      const ReplayCounters total = report.Row(0, row).result.total;
+      CHECK(total.miss_bytes == live.bytes_read);
+      CHECK(total.prefetches == live.prefetch_used + live.prefetch_wasted);
+      CHECK(total.wasted_bytes == live.prefetch_wasted_bytes);
+      CHECK(trace[1].routes_per_token == 3);
     }
   }
 }

@@ -17,8 +17,7 @@ FakePager::FakePager(std::span<const PagerFile> files, const FakeDevice& device,
                      const PagerOptions& options)
     : files_(OpenFiles::Open(files, false)),
       device_(device),
-      queue_(files_.replicas(), files_.alignment(), options.piece_bytes, options.max_requests,
-             kMaxDepth),
+      queue_(files_.replicas(), files_.alignment(), options, kMaxDepth),
       random_(device.seed) {
   taken_.reserve(kMaxDepth);
 }

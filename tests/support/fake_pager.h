@@ -45,6 +45,8 @@ class FakePager final : public Pager {
   size_t Reap(std::span<ReadCompletion> out, bool wait) override;
   size_t pending() const override { return queue_.pending(); }
   void CancelQueued() override { queue_.Cancel(); }
+  void Promote(TagRange tags) override { queue_.Promote(tags); }
+  uint64_t Drop(TagRange tags) override { return queue_.Drop(tags); }
   PagerStats stats() const override { return queue_.stats(); }
 
   uint64_t io_count() const { return io_count_; }

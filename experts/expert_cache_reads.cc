@@ -1,0 +1,249 @@
+// The reading half of ExpertCache: blocks of rows into slots, on demand and on speculation.
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <utility>
+
+#include "experts/expert_cache.h"
+#include "numa/bytes.h"
+#include "numa/check.h"
+
+namespace stoker {
+
+// Blocks begin at aligned offsets of the file, so that neighbours do not read the same sector into
+// one place.
+uint64_t ExpertCache::BlockOffset(const FileExtent& extent, uint32_t block) const {
+  const uint64_t aligned = AlignDown(extent.offset, pager_->alignment());
+  return std::clamp(aligned + block * block_bytes_, extent.offset, extent.offset + extent.bytes);
+}
+
+void ExpertCache::StartRead(Announced& item, uint32_t index) {
+  Entry& entry = entries_[item.entry];
+  policy_->OnInsert(item.entry);
+  if (entry.staged != kNoSlot) {
+    TakeStaged(item.entry, index);
+  } else {
+    ReadBlocks(item.entry, index, /*speculative=*/false);
+    entry.slot = index;
+  }
+  Slot& slot = slots_[entry.slot];
+  slot.announced = true;
+  SetPinned(slot);
+  for (const Part& part : entry.parts) item.access.bytes += part.extent.bytes;
+}
+
+// Adds the reads of all blocks to reads_.
+void ExpertCache::ReadBlocks(EntryId entry, uint32_t index, bool speculative) {
+  Slot& slot = slots_[index];
+  const bool staged = slot.staged;
+  slot = Slot{};
+  slot.staged = staged;
+  slot.state = SlotState::kReading;
+  slot.entry = entry;
+  const std::array<TensorView*, kExpertParts> views = {&slot.view.gate, &slot.view.up,
+                                                       &slot.view.down};
+  const uint64_t alignment = pager_->alignment();
+  std::byte* memory = SlotMemory(index);
+  for (uint32_t p = 0; p < kExpertParts; ++p) {
+    const Part& part = entries_[entry].parts[p];
+    const FileExtent& extent = part.extent;
+    *views[p] = part.shape;
+    views[p]->data = memory + extent.offset % alignment;
+    const uint64_t aligned = AlignDown(extent.offset, alignment);
+    uint64_t begin = extent.offset;
+    for (uint32_t block = 0; begin < extent.offset + extent.bytes; ++block) {
+      STOKER_CHECK(block < kMaxBlocks);
+      const uint64_t end = BlockOffset(extent, block + 1);
+      reads_.push_back({extent.file, begin, end - begin,
+                        memory + (AlignDown(begin, alignment) - aligned),
+                        Tags(index).first + p * kMaxBlocks + block, speculative});
+      ++slot.blocks_pending;
+      begin = end;
+    }
+    memory += PaddedBytes(extent.offset, extent.bytes, alignment);
+  }
+}
+
+// Rows of the part that are there, counted from the first.
+int64_t ExpertCache::RowsReady(const Slot& slot, int part) const {
+  const Part& matrix = entries_[slot.entry].parts[part];
+  const auto blocks = static_cast<uint32_t>(std::countr_one(slot.arrived[part]));
+  const uint64_t bytes = BlockOffset(matrix.extent, blocks) - matrix.extent.offset;
+  return static_cast<int64_t>(bytes / matrix.shape.row_bytes());
+}
+
+void ExpertCache::Collect(bool wait) {
+  std::array<ReadCompletion, 64> completions;
+  const size_t n = pager_->Reap(completions, wait);
+  for (size_t i = 0; i < n; ++i) {
+    const auto index = static_cast<uint32_t>(completions[i].tag / kTagsPerSlot);
+    const auto block = static_cast<uint32_t>(completions[i].tag % kTagsPerSlot);
+    Slot& slot = slots_[index];
+    STOKER_CHECK(slot.blocks_pending > 0);
+    slot.bytes_arrived += completions[i].bytes;
+    if (completions[i].status == ReadStatus::kOk) {
+      slot.arrived[block / kMaxBlocks] |= static_cast<uint16_t>(1U << block % kMaxBlocks);
+    } else if (!slot.failed) {
+      slot.failed = true;
+      slot.failure = completions[i];
+      // Nobody has asked for it; who does will read it again, and hear of the error then.
+      if (slot.staged && slot.state == SlotState::kReading) DropStaged(index);
+    }
+    if (--slot.blocks_pending == 0) FinishSlot(index);
+  }
+}
+
+// All reads of the slot have ended.
+void ExpertCache::FinishSlot(uint32_t index) {
+  Slot& slot = slots_[index];
+  if (slot.state == SlotState::kDraining) {
+    FreeStaged(index);
+    return;
+  }
+  if (!slot.failed) {
+    slot.state = SlotState::kReady;
+    slot.arrival = ++arrivals_;
+    if (slot.staged) return;
+    for (const Part& part : entries_[slot.entry].parts) stats_.bytes_read += part.extent.bytes;
+    SetPinned(slot);
+    return;
+  }
+  ++stats_.failed_reads;
+  if (slot.announced && failure_.status == ReadStatus::kOk) {
+    failure_ = slot.failure;
+    failed_entry_ = slot.entry;
+  }
+  policy_->OnErase(slot.entry);
+  entries_[slot.entry].slot = kNoSlot;
+  pinned_[slot.entry] &= kExpected;
+  if (slot.handles > 0) {
+    slot.state = SlotState::kDraining;  // until the handle goes
+    return;
+  }
+  slot = Slot{};
+  free_slots_.push_back(index);
+}
+
+// --- On speculation -------------------------------------------------------------------------
+
+bool ExpertCache::wants_guesses() const { return !staging_.empty(); }
+
+void ExpertCache::Prefetch() {
+  if (staging_.empty()) return;
+  Collect(false);
+  for (const EntryId entry : expected_) {
+    if (!governor_.Allows()) break;
+    if (entries_[entry].slot != kNoSlot || entries_[entry].staged != kNoSlot) continue;
+    const uint32_t index = FindStagingSlot();
+    if (index == kNoSlot) break;
+    ReadBlocks(entry, index, /*speculative=*/true);
+    entries_[entry].staged = index;
+    pager_->Submit(reads_);
+    reads_.clear();
+  }
+}
+
+// One that holds nothing expected; what it holds is given up. kNoSlot when all are in use.
+uint32_t ExpertCache::FindStagingSlot() {
+  for (const uint32_t index : staging_) {
+    if (slots_[index].state == SlotState::kFree) return index;
+  }
+  for (const uint32_t index : staging_) {
+    Slot& slot = slots_[index];
+    const bool expected =
+        std::find(expected_.begin(), expected_.end(), slot.entry) != expected_.end();
+    if (slot.state == SlotState::kDraining || expected) continue;
+    const bool reading = slot.state == SlotState::kReading;
+    DropStaged(index);
+    if (!reading) return index;
+  }
+  return kNoSlot;
+}
+
+// Gives a staged expert up. Its slot is free at once or when its reads have ended. Returns the
+// bytes of it in flight.
+uint64_t ExpertCache::DropStaged(uint32_t index) {
+  Slot& slot = slots_[index];
+  entries_[slot.entry].staged = kNoSlot;
+  if (slot.state == SlotState::kReady) {
+    FreeStaged(index);
+    return 0;
+  }
+  slot.state = SlotState::kDraining;
+  return pager_->Drop(Tags(index));
+}
+
+void ExpertCache::FreeStaged(uint32_t index) {
+  Slot& slot = slots_[index];
+  ++stats_.prefetch_wasted;
+  stats_.prefetch_wasted_bytes += slot.bytes_arrived;
+  if (observer_ != nullptr) {
+    observer_->OnSpeculativeRead({config_.Expert(slot.entry), false, slot.bytes_arrived});
+  }
+  slot = Slot{};
+  slot.staged = true;
+}
+
+// A staged expert is asked for: it takes the place of `free_slot`, which is set aside instead.
+void ExpertCache::TakeStaged(EntryId entry, uint32_t free_slot) {
+  const uint32_t index = std::exchange(entries_[entry].staged, kNoSlot);
+  entries_[entry].slot = index;
+  std::replace(staging_.begin(), staging_.end(), index, free_slot);
+  slots_[free_slot] = Slot{};
+  slots_[free_slot].staged = true;
+  Slot& slot = slots_[index];
+  slot.staged = false;
+  if (slot.state == SlotState::kReading) {
+    pager_->Promote(Tags(index));
+  } else {
+    for (const Part& part : entries_[entry].parts) stats_.bytes_read += part.extent.bytes;
+  }
+  ++stats_.prefetch_used;
+  stats_.prefetch_used_bytes += slot.bytes_arrived;
+  governor_.OnUsed(slot.bytes_arrived);
+  if (observer_ != nullptr) {
+    observer_->OnSpeculativeRead({config_.Expert(entry), true, slot.bytes_arrived});
+  }
+}
+
+// Of the layer just announced: reads that nobody asked for make room for those that are.
+void ExpertCache::DropWrongGuesses(int32_t layer) {
+  uint64_t in_flight = 0;
+  for (const uint32_t index : staging_) {
+    const Slot& slot = slots_[index];
+    if (slot.state != SlotState::kReading || config_.Expert(slot.entry).layer != layer) continue;
+    const bool asked_for =
+        std::any_of(announced_.begin(), announced_.end(),
+                    [&](const Announced& item) { return item.entry == slot.entry; });
+    if (!asked_for) in_flight += DropStaged(index);
+  }
+  const bool demand = std::any_of(announced_.begin(), announced_.end(),
+                                  [](const Announced& item) { return !item.access.hit; });
+  if (demand) governor_.OnDelayed(in_flight);
+}
+
+void ExpertCache::JudgeGuesses(std::span<const ExpertId> ids, bool decode) {
+  GuessAccuracy accuracy;
+  const auto count = [&](const std::vector<EntryId>& guess, uint64_t* guessed, uint64_t* right) {
+    for (const EntryId entry : guess) {
+      if (config_.Expert(entry).layer != last_layer_) return;
+      ++*guessed;
+      *right += std::find(ids.begin(), ids.end(), config_.Expert(entry)) != ids.end() ? 1 : 0;
+    }
+  };
+  // A prompt's chunk uses nearly every expert: guessing them is no art.
+  if (decode) {
+    for (const auto* guess : {&expected_, &last_expected_}) {
+      count(*guess, &accuracy.guessed, &accuracy.right);
+    }
+    for (const auto* guess : {&early_, &last_early_}) {
+      count(*guess, &accuracy.early_guessed, &accuracy.early_right);
+    }
+  }
+  last_expected_.clear();
+  last_early_.clear();
+  governor_.OnRequest(last_layer_, accuracy);
+}
+
+}  // namespace stoker

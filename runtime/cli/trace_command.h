@@ -1,0 +1,13 @@
+#pragma once
+
+// `stoker trace export|synth|info`: routing traces in other people's formats, made-up ones, and
+// what is in one.
+
+#include <CLI/CLI.hpp>
+#include <functional>
+
+namespace stoker {
+
+std::function<int()> DeclareTrace(CLI::App& app);
+
+}  // namespace stoker
