@@ -94,7 +94,11 @@ void RunProduct(benchmark::State& state, Rig* rig_of_all, IsaLevel level, Precis
                 DType type, int64_t m, std::optional<int64_t> rows) {
   Rig& rig = *rig_of_all;
   const auto backend = MakeFastBackend(precision, rig.team.size(), level);
-  const TensorView weight = Matrix(type, rows, rig.weights.data());
+  TensorView weight = Matrix(type, rows, rig.weights.data());
+  // Random bytes are a panel as well as rows of the file; owned weights are panels.
+  if (precision == Precision::kFast && Info(type).block_elements > 1) {
+    weight.layout = WeightLayout::kPanels;
+  }
   Activations x(m, kCols, level);
   rig.team.Run([&](const Worker& worker) {
     x.Prepare(worker, rig.x.data(), m, kCols, kCols, backend->FormsFor(type, m));

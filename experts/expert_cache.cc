@@ -446,6 +446,10 @@ void ExpertCache::Unpin(ExpertId /*id*/, uint32_t index) {
   if (index == arriving_slot_) CloseAnnouncement();
 }
 
+void ExpertCache::Relaid(ExpertId /*id*/, uint32_t index, const ExpertView& view) {
+  slots_[index].view = view;
+}
+
 bool ExpertCache::Contains(ExpertId id) const {
   const uint32_t slot = entries_[EntryOf(config_, id)].slot;
   return slot != kNoSlot && slots_[slot].state == SlotState::kReady;

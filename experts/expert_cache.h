@@ -151,6 +151,7 @@ class ExpertCache final : public ExpertSource {
   void Unpin(ExpertId id, uint32_t slot) override;
   bool Complete(uint32_t slot) const override { return slots_[slot].state == SlotState::kReady; }
   int64_t WaitRows(uint32_t slot, ExpertPart part, int64_t have) override;
+  void Relaid(ExpertId id, uint32_t slot, const ExpertView& view) override;
 
   void IndexExperts();
   void TouchSlots(ThreadTeam& team);

@@ -49,6 +49,7 @@ void ExpertCache::ReadBlocks(EntryId entry, uint32_t index, bool speculative) {
     const Part& part = entries_[entry].parts[p];
     const FileExtent& extent = part.extent;
     *views[p] = part.shape;
+    views[p]->may_relay = true;
     views[p]->data = memory + extent.offset % alignment;
     const uint64_t aligned = AlignDown(extent.offset, alignment);
     uint64_t begin = extent.offset;

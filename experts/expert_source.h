@@ -54,6 +54,8 @@ class ExpertHandle {
   // Next does when they cannot be read.
   bool complete() const;
   int64_t WaitRows(ExpertPart part, int64_t have) const;
+  // The matrices were re-laid in place, as TensorView::may_relay allows: later handles say so.
+  void SetLayouts(WeightLayout gate, WeightLayout up, WeightLayout down);
 
  private:
   ExpertSource* source_ = nullptr;
@@ -94,6 +96,8 @@ class ExpertSource {
   virtual bool Complete(uint32_t /*slot*/) const { return true; }
   // Only for slots that are not Complete.
   virtual int64_t WaitRows(uint32_t /*slot*/, ExpertPart /*part*/, int64_t /*have*/) { return 0; }
+  // Sources whose views never may be re-laid need not listen.
+  virtual void Relaid(ExpertId /*id*/, uint32_t /*slot*/, const ExpertView& /*view*/) {}
 };
 
 inline bool ExpertHandle::complete() const { return source_->Complete(slot_); }
@@ -109,6 +113,13 @@ inline int64_t ExpertHandle::WaitRows(ExpertPart part, int64_t have) const {
       break;
   }
   return view_.down.rows();
+}
+
+inline void ExpertHandle::SetLayouts(WeightLayout gate, WeightLayout up, WeightLayout down) {
+  view_.gate.layout = gate;
+  view_.up.layout = up;
+  view_.down.layout = down;
+  source_->Relaid(id_, slot_, view_);
 }
 
 inline ExpertHandle& ExpertHandle::operator=(ExpertHandle&& other) noexcept {

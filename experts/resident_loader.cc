@@ -346,6 +346,9 @@ ResidentExperts::ResidentExperts(const WeightStore& store, const ResidentWeights
       const ExpertId id{layer, expert};
       views_.push_back({weights.Expert(id, ExpertPart::kGate), weights.Expert(id, ExpertPart::kUp),
                         weights.Expert(id, ExpertPart::kDown)});
+      for (TensorView* view : {&views_.back().gate, &views_.back().up, &views_.back().down}) {
+        view->may_relay = true;
+      }
     }
   }
   announced_.reserve(static_cast<size_t>(n_experts_));
@@ -361,6 +364,10 @@ ExpertHandle ResidentExperts::Next() {
   STOKER_CHECK_MSG(next_ < announced_.size(), "no announced expert left");
   const ExpertId id = announced_[next_++];
   return ExpertHandle(this, id, views_[static_cast<size_t>(id.layer * n_experts_ + id.expert)], 0);
+}
+
+void ResidentExperts::Relaid(ExpertId id, uint32_t /*slot*/, const ExpertView& view) {
+  views_[static_cast<size_t>(id.layer * n_experts_ + id.expert)] = view;
 }
 
 MappedExperts::MappedExperts(const WeightStore& store) : store_(store) {

@@ -79,6 +79,7 @@ class ResidentExperts final : public ExpertSource {
 
  private:
   void Unpin(ExpertId /*id*/, uint32_t /*slot*/) override {}
+  void Relaid(ExpertId id, uint32_t slot, const ExpertView& view) override;
 
   int64_t n_experts_;
   std::vector<ExpertView> views_;  // [n_layers * n_experts]

@@ -201,6 +201,7 @@ struct Engine::Parts {
   void LoadExperts(std::unique_ptr<Pager> pager);
   void OpenTrace(const std::string& policy, uint32_t capacity, uint64_t seed);
   void CloseTrace() noexcept;
+  void RelayDense(ModelWeights* dense);
 };
 
 // Fills weights and experts as the plan says. A pager that the cache does not keep is closed
@@ -255,6 +256,27 @@ void Engine::Parts::LoadExperts(std::unique_ptr<Pager> pager) {
   experts = std::move(made);
 }
 
+// Re-lays every matrix outside the experts for the kernels. The embedding stays: it is read row by
+// row, also where it is the output matrix as well.
+void Engine::Parts::RelayDense(ModelWeights* dense) {
+  if (!weights) return;  // the page cache's bytes are not ours
+  std::vector<TensorView*> matrices;
+  if (!store->config().tied_embeddings) matrices.push_back(&dense->output);
+  for (LayerWeights& layer : dense->layers) {
+    for (TensorView* view : {&layer.qkv, &layer.gate, &layer.q, &layer.k, &layer.v, &layer.out}) {
+      if (view->data != nullptr) matrices.push_back(view);
+    }
+  }
+  for (TensorView* view : matrices) view->may_relay = true;
+  team->Run([&](const Worker& worker) {
+    for (const TensorView* view : matrices) matmul->Relay(worker, *view);
+  });
+  for (TensorView* view : matrices) {
+    view->layout = matmul->LayoutAfter(*view);
+    view->may_relay = false;
+  }
+}
+
 Engine::Engine() : parts_(std::make_unique<Parts>()) {}
 Engine::~Engine() {
   if (parts_ != nullptr) parts_->CloseTrace();
@@ -300,6 +322,7 @@ std::unique_ptr<Engine> Engine::Open(EngineOptions options) {
   model.weights = CollectWeights(config, [&](const std::string& name) {
     return parts.weights ? parts.weights->View(name) : store.View(store.Get(name));
   });
+  parts.RelayDense(&model.weights);
   model.experts = parts.observed ? parts.observed.get() : parts.experts.get();
   model.matmul = parts.matmul.get();
   model.team = parts.team.get();

@@ -25,12 +25,9 @@ struct F32Rows {
 };
 
 // Integer activations: x[i] = scale * code with one scale per 32 elements, code in [-127, 127].
-// Scales are stored per 16 elements (each twice), so that one vector of 16 lanes serves a group of
-// weights whose scales are per 16 or per 32 elements alike. `sums` is scale * (sum of 16 codes):
-// with it a weight format's minimum or code offset costs one multiply-add per group and lane.
-// Within a group of 256 codes and within its 16 scales and sums the order is the instruction set's
-// own (q8_layout.h of its folder; the scalar order is that of the row): rows go only to kernels of
-// the table that quantised them.
+// Scales are stored per 16 elements (each twice), so that weights whose scales are per 16 or per 32
+// elements index them alike. `sums` is scale * (sum of 16 codes): with it a weight format's minimum
+// or code offset costs one multiply-add. Everything is in the order of the row.
 struct Q8Rows {
   int8_t* codes = nullptr;   // [m, padded_k], rows code_stride apart
   float* scales = nullptr;   // [m, padded_k / 16], rows side_stride apart

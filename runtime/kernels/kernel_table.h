@@ -28,14 +28,23 @@ struct WeightRows {
 // x.m or the position within a range.
 struct TypeKernels {
   // Integer activations: exact integer products per 16 or 32 elements, f32 scales and accumulation.
-  // Null for F32, F16, BF16. Tolerance against scalar: 1e-5 of sum |w x|.
+  // The specification of the two below, and what the scalar level runs; null elsewhere and for F32,
+  // F16, BF16.
   void (*dot_q8)(const WeightRows& w, const Q8Rows& x, float* y, int64_t y_stride) noexcept;
 
-  // The same for many tokens: panels of rows are unpacked into `scratch` once and multiplied with
-  // all tokens. Worth it from about eight tokens on. Sums in another order than dot_q8, hence not
-  // bit for bit the same. Null in the scalar table. Tolerance against scalar as dot_q8.
-  void (*gemm_q8)(const WeightRows& w, const Q8Rows& x, std::byte* scratch, float* y,
-                  int64_t y_stride) noexcept;
+  // At most sixteen rows to one panel (panel_layout.h) of 16 * row_bytes bytes, missing rows as
+  // zeros. Null in the scalar table, with the two below.
+  void (*repack)(const WeightRows& w, int64_t cols, std::byte* panel) noexcept;
+
+  // dot_q8 over consecutive panels that hold n_rows rows: they are streamed once per few tokens and
+  // unpacked in registers. Tolerance against scalar: 1e-5 of sum |w x|.
+  void (*dot_panels)(const std::byte* panels, int64_t n_rows, const Q8Rows& x, float* y,
+                     int64_t y_stride) noexcept;
+
+  // The same bits for many tokens: panels are unpacked into `scratch` once and multiplied with all
+  // tokens. Worth it from about eight tokens on.
+  void (*gemm_panels)(const std::byte* panels, int64_t n_rows, const Q8Rows& x, std::byte* scratch,
+                      float* y, int64_t y_stride) noexcept;
 
   // f32 activations, f32 products and accumulation in several lanes. Tolerance against scalar
   // (f64 accumulation): 2e-6 of sum |w x|.
@@ -50,12 +59,11 @@ struct KernelTable {
   // Quantises n values (a multiple of 32) into codes, scales and sums as Q8Rows holds them, and
   // pads with zeros up to padded_n (a multiple of 256). Per 32 values: scale = max|x| / 127,
   // code = x * (127 / max|x|) rounded to nearest even. A block that holds an infinity or a NaN gets
-  // zero codes and a NaN scale, so that it shows in every result. The same values at every level,
-  // in the level's own order within each group (see Q8Rows).
+  // zero codes and a NaN scale, so that it shows in every result. The same bytes at every level.
   void (*quantize_q8)(const float* x, int64_t n, int64_t padded_n, int8_t* codes, float* scales,
                       float* sums) noexcept;
 
-  // Bytes of scratch (64-byte aligned, one per thread) that gemm_q8 needs.
+  // Bytes of scratch (64-byte aligned, one per thread) that gemm_panels needs.
   int64_t gemm_scratch_bytes;
 
   std::array<TypeKernels, static_cast<size_t>(DType::kCount)> types;

@@ -220,7 +220,7 @@ void RunExperts(LayerContext& context, int64_t layer, int64_t first_token,
     const auto start = std::chrono::steady_clock::now();
     // The last one can be multiplied while it arrives; before it there is another to compute on.
     const bool last = i + 1 == request.ids.size();
-    const ExpertHandle handle = last ? source.NextArriving() : source.Next();
+    ExpertHandle handle = last ? source.NextArriving() : source.Next();
     costs.wait_seconds +=
         std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     const ExpertView& view = handle.view();
@@ -233,6 +233,9 @@ void RunExperts(LayerContext& context, int64_t layer, int64_t first_token,
     } else {
       RunArriving(context, handle, groups.rows(expert), out, &costs.wait_seconds);
     }
+    const MatmulBackend& matmul = context.matmul;
+    handle.SetLayouts(matmul.LayoutAfter(view.gate), matmul.LayoutAfter(view.up),
+                      matmul.LayoutAfter(view.down));
   }
 }
 

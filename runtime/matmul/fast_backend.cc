@@ -1,6 +1,7 @@
 #include "runtime/matmul/fast_backend.h"
 
 #include <algorithm>
+#include <cstring>
 #include <string>
 #include <vector>
 
@@ -8,6 +9,7 @@
 #include "numa/check.h"
 #include "numa/node_buffer.h"
 #include "runtime/kernels/kernel_table.h"
+#include "runtime/kernels/panel_layout.h"
 #include "runtime/kernels/vector_ops.h"
 
 #if STOKER_WITH_ONEDNN
@@ -22,8 +24,12 @@ namespace {
 constexpr int64_t kGemmMinTokens = 8;
 
 // Rows and tokens computed at a time where two products are added: 512 KiB of results.
-constexpr int64_t kResidualRows = 128;
+constexpr int64_t kBlockRows = 128;
 constexpr int64_t kResidualTokens = 512;
+
+// Room for the panels of a block of rows that lies in the file's layout: one panel of the longest
+// rows anyone has (100,000 columns of 8.5 bits), 128 rows of common ones.
+constexpr int64_t kPanelScratchBytes = 2 << 20;
 
 // With eight- and six-bit weights the rounding of eight-bit activations would be the larger error,
 // so these types multiply the residual too, unless the caller leaves it out.
@@ -48,8 +54,8 @@ class FastBackend final : public MatmulBackend {
 #endif
     // Scratch of one worker per piece, so that first touch puts it beside its worker.
     for (int w = 0; w < n_workers && precision == Precision::kFast; ++w) {
-      scratch_.push_back(
-          NodeBuffer::Allocate(KernelScratchBytes() + kResidualBytes, "matmul scratch"));
+      scratch_.push_back(NodeBuffer::Allocate(
+          KernelScratchBytes() + kResidualBytes + kPanelScratchBytes, "matmul scratch"));
     }
   }
 
@@ -75,10 +81,11 @@ class FastBackend final : public MatmulBackend {
     const uint32_t forms = FormsFor(weight.type, x.m());
     STOKER_CHECK((WithoutResidual(forms) & ~x.forms()) == 0);
     STOKER_CHECK(x.level() == kernels_.level);
-    const auto [begin, end] = RowShare(worker, weight.rows());
+    const auto [begin, end] = RowShare(worker, weight);
     if (begin == end || x.m() == 0) return;
     const WeightRows rows{weight.row(begin), static_cast<int64_t>(weight.row_bytes()), end - begin};
     const Route route = ChooseRoute(kernels_.level, precision_, weight.type, x.m());
+    STOKER_CHECK(weight.layout == WeightLayout::kRows || UsesPanels(weight.type));
     switch (route) {
       case Route::kOneDnn:
 #if STOKER_WITH_ONEDNN
@@ -91,51 +98,119 @@ class FastBackend final : public MatmulBackend {
         break;
       case Route::kDotQ8:
       case Route::kGemmQ8:
-        if (HasResidual(forms) && HasResidual(x.forms())) {
-          MultiplyResidual(worker, route, kernels, rows, x, y + begin, y_stride);
-        } else {
-          MultiplyQ8(worker, route, kernels, rows, x.q8_rows(), y + begin, y_stride);
-        }
+        ForEachBlock(worker, weight, begin, end, [&](const Block& block) {
+          if (HasResidual(forms) && HasResidual(x.forms())) {
+            MultiplyResidual(worker, route, kernels, block, x, y + block.first_row, y_stride);
+          } else {
+            MultiplyQ8(worker, route, kernels, block, x.q8_rows(), y + block.first_row, y_stride);
+          }
+        });
         break;
     }
   }
 
- private:
-  // Scratch of one worker: the kernel's own, then both results of a panel for a tile of tokens.
-  static constexpr size_t kResidualBytes = 2 * kResidualTokens * kResidualRows * sizeof(float);
-
-  size_t KernelScratchBytes() const {
-    return AlignUp<size_t>(static_cast<size_t>(kernels_.gemm_scratch_bytes), 64);
+  WeightLayout LayoutAfter(const TensorView& weight) const override {
+    return weight.may_relay && UsesPanels(weight.type) ? WeightLayout::kPanels : weight.layout;
   }
 
-  void MultiplyQ8(const Worker& worker, Route route, const TypeKernels& kernels,
-                  const WeightRows& rows, const Q8Rows& x, float* y, int64_t y_stride) {
-    if (route == Route::kDotQ8) {
+  void Relay(const Worker& worker, const TensorView& weight) override {
+    if (!weight.may_relay || !UsesPanels(weight.type)) return;
+    const auto [begin, end] = RowShare(worker, weight);
+    ForEachBlock(worker, weight, begin, end, [](const Block&) {});
+  }
+
+ private:
+  // Scratch of one worker: the kernel's own, then both results of a block for a tile of tokens,
+  // then panels of rows that lie in the file's layout.
+  static constexpr int64_t kResidualBytes = 2 * kResidualTokens * kBlockRows * sizeof(float);
+
+  int64_t KernelScratchBytes() const {
+    return DivCeil<int64_t>(kernels_.gemm_scratch_bytes, 64) * 64;
+  }
+  std::byte* Scratch(const Worker& worker) {
+    return scratch_[static_cast<size_t>(worker.index)].data();
+  }
+
+  bool UsesPanels(DType type) const {
+    return precision_ == Precision::kFast && kernels_.For(type).dot_panels != nullptr;
+  }
+
+  // Consecutive rows ready for the integer kernels: as panels where the level has panel kernels, as
+  // rows of the file elsewhere.
+  struct Block {
+    WeightRows rows;
+    int64_t first_row = 0;
+  };
+
+  // Calls multiply(block) for rows [begin, end) of the matrix, at most kBlockRows at a time.
+  template <typename F>
+  void ForEachBlock(const Worker& worker, const TensorView& weight, int64_t begin, int64_t end,
+                    F&& multiply) {
+    const auto row_bytes = static_cast<int64_t>(weight.row_bytes());
+    const auto block = [&](int64_t first, int64_t n, const std::byte* data) {
+      multiply(Block{{data, row_bytes, n}, first});
+    };
+    if (!UsesPanels(weight.type)) {
+      for (int64_t row = begin; row < end; row += kBlockRows) {
+        block(row, std::min(kBlockRows, end - row), weight.row(row));
+      }
+      return;
+    }
+    STOKER_CHECK(begin % kPanelRows == 0);
+    const int64_t whole = weight.rows() / kPanelRows * kPanelRows;  // the rest is never re-laid
+    const int64_t panel_bytes = kPanelRows * row_bytes;
+    STOKER_CHECK(panel_bytes <= kPanelScratchBytes);
+    const int64_t scratch_rows =
+        std::min(kBlockRows, kPanelScratchBytes / panel_bytes * kPanelRows);
+    std::byte* const scratch = Scratch(worker) + KernelScratchBytes() + kResidualBytes;
+    for (int64_t row = begin; row < end;) {
+      const int64_t limit = row < whole ? std::min(end, whole) : end;
+      if (weight.layout == WeightLayout::kPanels && row < whole) {
+        const int64_t n = std::min(kBlockRows, limit - row);
+        block(row, n, weight.row(row));
+        row += n;
+        continue;
+      }
+      const int64_t n = std::min(scratch_rows, limit - row);
+      for (int64_t r = 0; r < n; r += kPanelRows) {
+        kernels_.For(weight.type)
+            .repack({weight.row(row + r), row_bytes, std::min(kPanelRows, n - r)}, weight.cols(),
+                    scratch + r * row_bytes);
+      }
+      if (weight.may_relay && row < whole) {
+        std::memcpy(const_cast<std::byte*>(weight.row(row)), scratch,
+                    static_cast<size_t>(n * row_bytes));
+      }
+      block(row, n, scratch);
+      row += n;
+    }
+  }
+
+  void MultiplyQ8(const Worker& worker, Route route, const TypeKernels& kernels, const Block& block,
+                  const Q8Rows& x, float* y, int64_t y_stride) {
+    const WeightRows& rows = block.rows;
+    if (kernels.dot_panels == nullptr) {
       kernels.dot_q8(rows, x, y, y_stride);
+    } else if (route == Route::kDotQ8) {
+      kernels.dot_panels(rows.data, rows.n_rows, x, y, y_stride);
     } else {
-      kernels.gemm_q8(rows, x, scratch_[static_cast<size_t>(worker.index)].data(), y, y_stride);
+      kernels.gemm_panels(rows.data, rows.n_rows, x, Scratch(worker), y, y_stride);
     }
   }
 
   // Both rows of every token go through the kernel in one call, so that a weight is unpacked once
   // for them; then their results are added.
   void MultiplyResidual(const Worker& worker, Route route, const TypeKernels& kernels,
-                        const WeightRows& rows, const Activations& x, float* y, int64_t y_stride) {
+                        const Block& block, const Activations& x, float* y, int64_t y_stride) {
     const Q8Rows pairs = x.q8_residual_rows();
-    auto* const products = reinterpret_cast<float*>(
-        scratch_[static_cast<size_t>(worker.index)].data() + KernelScratchBytes());
-    for (int64_t row = 0; row < rows.n_rows; row += kResidualRows) {
-      const WeightRows panel{rows.data + row * rows.row_bytes, rows.row_bytes,
-                             std::min(kResidualRows, rows.n_rows - row)};
-      for (int64_t t = 0; t < x.m(); t += kResidualTokens) {
-        const int64_t n = std::min(kResidualTokens, x.m() - t);
-        MultiplyQ8(worker, route, kernels, panel, SliceRows(pairs, 2 * t, 2 * n), products,
-                   kResidualRows);
-        for (int64_t i = 0; i < n; ++i) {
-          const float* pair = products + 2 * i * kResidualRows;
-          ScaleAdd(1.0f, pair, 1.0f, pair + kResidualRows, y + (t + i) * y_stride + row,
-                   panel.n_rows);
-        }
+    auto* const products = reinterpret_cast<float*>(Scratch(worker) + KernelScratchBytes());
+    for (int64_t t = 0; t < x.m(); t += kResidualTokens) {
+      const int64_t n = std::min(kResidualTokens, x.m() - t);
+      MultiplyQ8(worker, route, kernels, block, SliceRows(pairs, 2 * t, 2 * n), products,
+                 kBlockRows);
+      for (int64_t i = 0; i < n; ++i) {
+        const float* pair = products + 2 * i * kBlockRows;
+        ScaleAdd(1.0f, pair, 1.0f, pair + kBlockRows, y + (t + i) * y_stride, block.rows.n_rows);
       }
     }
   }
@@ -154,8 +229,9 @@ class FastBackend final : public MatmulBackend {
 Route ChooseRoute(IsaLevel level, Precision precision, DType type, int64_t m) {
   if (kWithOneDnn && type == DType::kF32 && level != IsaLevel::kScalar) return Route::kOneDnn;
   const TypeKernels& kernels = KernelsFor(level).For(type);
-  if (precision == Precision::kExact || kernels.dot_q8 == nullptr) return Route::kDotF32;
-  if (m >= kGemmMinTokens && kernels.gemm_q8 != nullptr) return Route::kGemmQ8;
+  const bool quantised = kernels.dot_panels != nullptr || kernels.dot_q8 != nullptr;
+  if (precision == Precision::kExact || !quantised) return Route::kDotF32;
+  if (m >= kGemmMinTokens && kernels.gemm_panels != nullptr) return Route::kGemmQ8;
   return Route::kDotQ8;
 }
 

@@ -24,9 +24,12 @@ namespace stoker {
 enum class Precision { kFast, kExact };
 
 // The rows of a matrix that a worker computes, and should be the first to touch: contiguous, whole
-// strips of 32 rows where the matrix is large enough for all workers.
-inline std::pair<int64_t, int64_t> RowShare(const Worker& worker, int64_t rows) {
+// panels of sixteen rows of a quantised matrix (see WeightLayout), strips of 32 of others that are
+// large enough for all workers.
+inline std::pair<int64_t, int64_t> RowShare(const Worker& worker, const TensorView& weight) {
   constexpr int64_t kStrip = 32;
+  const int64_t rows = weight.rows();
+  if (Info(weight.type).block_elements > 1) return worker.Share(rows, 16);
   return worker.Share(rows, rows >= 2 * kStrip * worker.count ? kStrip : 1);
 }
 
@@ -42,8 +45,15 @@ class MatmulBackend {
   // y[i * y_stride + r] = sum_c W[r, c] * x[i, c] for i in [0, x.m()), r in [0, W.rows()).
   // x must hold the forms that FormsFor(W.type, x.m()) names, residual rows excepted. noexcept in
   // effect: shapes are checked with STOKER_CHECK.
+  // A matrix that may be re-laid is, if LayoutAfter says so: the same call must not see its old
+  // view again.
   virtual void Multiply(const Worker& worker, const TensorView& weight, const Activations& x,
                         float* y, int64_t y_stride) = 0;
+
+  // How a matrix lies after Relay, or after a Multiply when it may be re-laid.
+  virtual WeightLayout LayoutAfter(const TensorView& weight) const { return weight.layout; }
+  // Re-lays this worker's rows of a matrix that may be, ahead of any product.
+  virtual void Relay(const Worker& /*worker*/, const TensorView& /*weight*/) {}
 };
 
 }  // namespace stoker

@@ -1,16 +1,13 @@
 // Activations to int8: see quantize_q8 in kernel_table.h. Every step is exact or correctly rounded
-// as in the scalar version, so the values agree with it bit for bit; only their order in memory is
-// that of q8_layout.h.
+// as in the scalar version, so the values agree with it bit for bit.
 
 #include <immintrin.h>
 
 #include <algorithm>
-#include <cstring>
 #include <limits>
 
 #include "runtime/kernels/avx2/kernels.h"
 #include "runtime/kernels/avx2/lanes.h"
-#include "runtime/kernels/avx2/q8_layout.h"
 
 namespace stoker::avx2 {
 namespace {
@@ -26,15 +23,12 @@ void StoreSubBlock(__m256i first, __m256i second, float scale, int s, int8_t* co
                    float* sums) {
   // Packing works per 128-bit lane and leaves the quads in the order 0 2 0 2 1 3 1 3.
   const __m256i words = _mm256_packs_epi32(first, second);
-  const __m256i bytes = _mm256_packs_epi16(words, words);
-  int quads[8];
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(quads), bytes);
-  const int in_order[4] = {quads[0], quads[4], quads[1], quads[5]};
-  for (int i = 0; i < 4; ++i) {
-    std::memcpy(codes + CodePosition(s) + i * kQuadStride, &in_order[i], sizeof(in_order[i]));
-  }
-  scales[SidePosition(s)] = scale;
-  sums[SidePosition(s)] = scale * static_cast<float>(Sum(_mm256_add_epi32(first, second)));
+  const __m256i bytes = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(words, words),
+                                                    _mm256_setr_epi32(0, 4, 1, 5, 0, 4, 1, 5));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(codes + kSubBlock * s),
+                   _mm256_castsi256_si128(bytes));
+  scales[s] = scale;
+  sums[s] = scale * static_cast<float>(Sum(_mm256_add_epi32(first, second)));
 }
 
 // The first n elements (a multiple of 32) of a group; zeros behind them.

@@ -16,8 +16,7 @@
 
 #include "mmap/block_formats.h"
 #include "mmap/dtype.h"
-
-#define STOKER_INLINE inline __attribute__((always_inline))
+#include "runtime/kernels/inline.h"
 
 namespace stoker::avx2 {
 

@@ -9,9 +9,8 @@ KernelTable MakeTable() {
   KernelTable table{};
   table.level = IsaLevel::kAvx512;
   table.quantize_q8 = QuantizeQ8;
-  AddDotQ8(&table);
+  AddPanelProducts(&table);
   AddDotF32(&table);
-  AddGemmQ8(&table);
   return table;
 }
 

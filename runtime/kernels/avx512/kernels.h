@@ -6,9 +6,8 @@
 
 namespace stoker::avx512 {
 
-void AddDotQ8(KernelTable* table);
+void AddPanelProducts(KernelTable* table);
 void AddDotF32(KernelTable* table);
-void AddGemmQ8(KernelTable* table);
 
 void QuantizeQ8(const float* x, int64_t n, int64_t padded_n, int8_t* codes, float* scales,
                 float* sums) noexcept;

@@ -1,28 +1,21 @@
 // Activations to int8: see quantize_q8 in kernel_table.h. Every step is exact or correctly rounded
-// as in the scalar version, so the values agree with it bit for bit; only their order in memory is
-// that of q8_layout.h.
+// as in the scalar version, so the values agree with it bit for bit.
 
 #include <immintrin.h>
 
 #include <algorithm>
-#include <cstring>
 #include <limits>
 
 #include "runtime/kernels/avx512/kernels.h"
-#include "runtime/kernels/avx512/q8_layout.h"
 
 namespace stoker::avx512 {
 namespace {
 
 // One sub-block of 16 of a group.
 void StoreSubBlock(__m512i q, float scale, int s, int8_t* codes, float* scales, float* sums) {
-  int quads[4];
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(quads), _mm512_cvtsepi32_epi8(q));
-  for (int i = 0; i < 4; ++i) {
-    std::memcpy(codes + CodePosition(s) + i * kQuadStride, &quads[i], sizeof(quads[i]));
-  }
-  scales[SidePosition(s)] = scale;
-  sums[SidePosition(s)] = scale * static_cast<float>(_mm512_reduce_add_epi32(q));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(codes + kSubBlock * s), _mm512_cvtsepi32_epi8(q));
+  scales[s] = scale;
+  sums[s] = scale * static_cast<float>(_mm512_reduce_add_epi32(q));
 }
 
 // The first n elements (a multiple of 32) of a group; zeros behind them.

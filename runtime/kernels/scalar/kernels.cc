@@ -84,8 +84,8 @@ void DotF32(const WeightRows& w, const F32Rows& x, float* y, int64_t y_stride) n
 
 template <DType... kTypes>
 void AddQuantized(KernelTable* table) {
-  ((table->For(kTypes) = {
-        .dot_q8 = DotQ8<kTypes>, .gemm_q8 = nullptr, .dot_f32 = DotF32<kTypes>}), ...);
+  ((table->For(kTypes).dot_q8 = DotQ8<kTypes>), ...);
+  ((table->For(kTypes).dot_f32 = DotF32<kTypes>), ...);
 }
 
 KernelTable MakeTable() {

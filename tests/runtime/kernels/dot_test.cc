@@ -3,6 +3,7 @@
 // that must not matter.
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -11,6 +12,7 @@
 #include "numa/node_buffer.h"
 #include "runtime/kernels/dequantize.h"
 #include "runtime/kernels/kernel_table.h"
+#include "runtime/kernels/panel_layout.h"
 #include "tests/runtime/kernels/random_weights.h"
 #include "tests/support/catch.h"
 
@@ -48,8 +50,8 @@ struct Q8 {
     rows.sums = sums.data();
     for (int64_t t = 0; t < m; ++t) {
       kernels.quantize_q8(x.data() + t * k, k, rows.n_groups * kGroup,
-                          codes.data() + t * rows.code_stride,
-                          scales.data() + t * rows.side_stride, sums.data() + t * rows.side_stride);
+                          codes.data() + t * rows.code_stride, scales.data() + t * rows.side_stride,
+                          sums.data() + t * rows.side_stride);
     }
   }
 };
@@ -97,6 +99,24 @@ struct Case {
   }
 };
 
+// The rows of w as panels.
+std::vector<std::byte> Panels(const TypeKernels& kernels, const WeightRows& w, int64_t k) {
+  const int64_t panel_bytes = kPanelRows * w.row_bytes;
+  std::vector<std::byte> panels(
+      static_cast<size_t>((w.n_rows + kPanelRows - 1) / kPanelRows * panel_bytes));
+  for (int64_t row = 0; row < w.n_rows; row += kPanelRows) {
+    kernels.repack({w.data + row * w.row_bytes, w.row_bytes, std::min(kPanelRows, w.n_rows - row)},
+                   k, panels.data() + row * w.row_bytes);
+  }
+  return panels;
+}
+
+int64_t SetBits(const std::byte* bytes, int64_t n) {
+  int64_t count = 0;
+  for (int64_t i = 0; i < n; ++i) count += std::popcount(static_cast<unsigned char>(bytes[i]));
+  return count;
+}
+
 double WorstRelative(const std::vector<float>& got, const std::vector<float>& expected,
                      const std::vector<double>& magnitudes) {
   double worst = 0.0;
@@ -107,9 +127,9 @@ double WorstRelative(const std::vector<float>& got, const std::vector<float>& ex
   return worst;
 }
 
-const Shape kShapes[] = {{3, 256, 1},  {5, 512, 2},  {4, 768, 3},   {7, 256, 4},  {9, 1280, 5},
-                         {2, 256, 6},  {1, 2304, 7}, {5, 512, 8},   {6, 256, 9},  {18, 512, 17},
-                         {33, 512, 64}, {64, 256, 64}};
+const Shape kShapes[] = {{3, 256, 1},  {5, 512, 2},   {4, 768, 3},   {7, 256, 4},
+                         {9, 1280, 5}, {2, 256, 6},   {1, 2304, 7},  {5, 512, 8},
+                         {6, 256, 9},  {18, 512, 17}, {33, 512, 64}, {64, 256, 64}};
 
 std::vector<Shape> ShapesFor(DType type) {
   std::vector<Shape> shapes(std::begin(kShapes), std::end(kShapes));
@@ -124,8 +144,8 @@ TEST_CASE("a level's table is its own") {
   for (const IsaLevel level : VectorLevels()) {
     CHECK(KernelsFor(level).level == level);
     for (const DType type : test::kQuantizedTypes) {
-      CHECK(KernelsFor(level).For(type).gemm_q8 != nullptr);
-      CHECK(KernelsFor(level).For(type).dot_q8 != KernelsFor(IsaLevel::kScalar).For(type).dot_q8);
+      CHECK(KernelsFor(level).For(type).gemm_panels != nullptr);
+      CHECK(KernelsFor(level).For(type).dot_q8 == nullptr);
     }
   }
 }
@@ -141,22 +161,41 @@ TEST_CASE("integer kernels agree with the scalar ones") {
         for (const auto& [low, high] : {std::pair{-3.0, -1.0}, {-7.5, -5.0}, {4.0, 4.8}}) {
           const Case c(type, shape, rng, low, high);
           const Q8 x(scalar, c.x, shape.m, shape.k);
-          const Q8 own(kernels, c.x, shape.m, shape.k);
-          std::vector<float> expected(static_cast<size_t>(shape.rows * shape.m), 1e30f);
-          std::vector<float> got = expected;
+          const size_t n = static_cast<size_t>(shape.rows * shape.m);
+          std::vector<float> expected(n, 1e30f);
           scalar.For(type).dot_q8(c.w, x.rows, expected.data(), shape.rows);
-          kernels.For(type).dot_q8(c.w, own.rows, got.data(), shape.rows);
+          const std::vector<std::byte> panels = Panels(kernels.For(type), c.w, shape.k);
+          std::vector<float> got(n, 1e30f);
+          kernels.For(type).dot_panels(panels.data(), shape.rows, x.rows, got.data(), shape.rows);
           CAPTURE(IsaLevelName(level), Info(type).name, shape.rows, shape.k, shape.m, low);
           CHECK(WorstRelative(got, expected, c.magnitudes) < 1e-5);
-          if (kernels.For(type).gemm_q8 != nullptr) {
-            const NodeBuffer scratch = NodeBuffer::Allocate(
-                static_cast<size_t>(kernels.gemm_scratch_bytes), "test scratch");
-            std::fill(got.begin(), got.end(), 1e30f);
-            kernels.For(type).gemm_q8(c.w, own.rows, scratch.data(), got.data(), shape.rows);
-            CHECK(WorstRelative(got, expected, c.magnitudes) < 1e-5);
-          }
+          const NodeBuffer scratch =
+              NodeBuffer::Allocate(static_cast<size_t>(kernels.gemm_scratch_bytes), "test scratch");
+          std::vector<float> many(n, 1e30f);
+          kernels.For(type).gemm_panels(panels.data(), shape.rows, x.rows, scratch.data(),
+                                        many.data(), shape.rows);
+          CHECK(std::memcmp(many.data(), got.data(), n * sizeof(float)) == 0);
         }
       }
+    }
+  }
+}
+
+TEST_CASE("every level makes the same panels, of the bits of the rows") {
+  for (const DType type : test::kQuantizedTypes) {
+    std::mt19937 rng(15);
+    const int64_t k = 768;
+    const int64_t rows = 21;
+    const Case c(type, {rows, k, 1}, rng, -3.0, -1.0);
+    std::vector<std::byte> first;
+    for (const IsaLevel level : VectorLevels()) {
+      const std::vector<std::byte> panels = Panels(KernelsFor(level).For(type), c.w, k);
+      CAPTURE(IsaLevelName(level), Info(type).name);
+      if (first.empty()) first = panels;
+      CHECK(panels == first);
+      // A permutation: as many bits set as before, missing rows add none.
+      CHECK(SetBits(panels.data(), static_cast<int64_t>(panels.size())) ==
+            SetBits(c.w.data, rows * c.w.row_bytes));
     }
   }
 }
@@ -189,24 +228,14 @@ TEST_CASE("full-precision kernels agree with the scalar ones and do not depend o
         for (int64_t t = 0; t < shape.m; ++t) {
           for (int64_t r = 0; r < shape.rows; ++r) {
             const WeightRows row{c.w.data + r * c.w.row_bytes, c.w.row_bytes, 1};
-            kernels.For(type).dot_f32(row, SliceRows(x, t, 1),
-                                      single.data() + t * shape.rows + r, shape.rows);
+            kernels.For(type).dot_f32(row, SliceRows(x, t, 1), single.data() + t * shape.rows + r,
+                                      shape.rows);
           }
         }
         CHECK(std::memcmp(single.data(), got.data(), n * sizeof(float)) == 0);
       }
     }
   }
-}
-
-// The values of a quantised group, sorted: what is left of it when the order is the level's own.
-template <typename T>
-std::vector<T> SortedGroup(const std::vector<T>& values, int64_t group, int64_t size) {
-  std::vector<T> sorted(values.begin() + group * size, values.begin() + (group + 1) * size);
-  const auto is_nan = [](T value) { return std::isnan(static_cast<float>(value)); };
-  std::sort(sorted.begin(), sorted.end(),
-            [&](T a, T b) { return is_nan(b) ? !is_nan(a) : a < b; });
-  return sorted;
 }
 
 TEST_CASE("quantised activations are the same values at every level") {
@@ -227,13 +256,9 @@ TEST_CASE("quantised activations are the same values at every level") {
     const Q8 got(KernelsFor(level), x, 1, k);
     CAPTURE(IsaLevelName(level));
     const auto same = [](float a, float b) { return a == b || (std::isnan(a) && std::isnan(b)); };
-    for (int64_t g = 0; g < expected.rows.n_groups; ++g) {
-      CHECK(SortedGroup(got.codes, g, 256) == SortedGroup(expected.codes, g, 256));
-      const std::vector<float> scales = SortedGroup(expected.scales, g, 16);
-      const std::vector<float> sums = SortedGroup(expected.sums, g, 16);
-      CHECK(std::equal(scales.begin(), scales.end(), SortedGroup(got.scales, g, 16).begin(), same));
-      CHECK(std::equal(sums.begin(), sums.end(), SortedGroup(got.sums, g, 16).begin(), same));
-    }
+    CHECK(got.codes == expected.codes);
+    CHECK(std::equal(got.scales.begin(), got.scales.end(), expected.scales.begin(), same));
+    CHECK(std::equal(got.sums.begin(), got.sums.end(), expected.sums.begin(), same));
   }
 }
 

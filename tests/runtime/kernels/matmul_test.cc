@@ -171,6 +171,46 @@ TEST_CASE("residual rows: gathered like the others, and left out where none are 
   CHECK(RelativeError(coarse, expected) < 0.02);
 }
 
+TEST_CASE("re-laid weights give the bits of the file's layout, few tokens those of many") {
+  ThreadTeam team(1, false);
+  for (const IsaLevel level : Levels()) {
+    const auto backend = MakeFastBackend(Precision::kFast, 1, level);
+    for (const DType type : test::kQuantizedTypes) {
+      std::mt19937 rng(35);
+      const int64_t rows = 16 * 9 + 5;  // the last five are never re-laid
+      const int64_t cols = 512;
+      std::vector<std::byte> bytes = test::RandomWeights(type, rows, cols, rng);
+      const std::vector<std::byte> in_file = bytes;
+      TensorView weight = test::MatrixView(type, rows, cols, bytes);
+      const std::vector<float> x = test::RandomActivations(40 * cols, rng);
+      CAPTURE(IsaLevelName(level), Info(type).name);
+
+      const std::vector<float> expected = Product(team, *backend, weight, x, 40, level);
+      CHECK(bytes == in_file);
+      weight.may_relay = true;
+      const WeightLayout layout = backend->LayoutAfter(weight);
+      CHECK((layout == WeightLayout::kPanels) == (level != IsaLevel::kScalar));
+      CHECK(Product(team, *backend, weight, x, 40, level) == expected);
+      CHECK((bytes != in_file) == (level != IsaLevel::kScalar));
+      CHECK(std::equal(bytes.end() - 5 * weight.row_bytes(), bytes.end(),
+                       in_file.end() - 5 * weight.row_bytes()));
+
+      weight.layout = layout;
+      weight.may_relay = false;
+      CHECK(Product(team, *backend, weight, x, 40, level) == expected);
+      const std::vector<float> first(x.begin(), x.begin() + 3 * cols);
+      const std::vector<float> few = Product(team, *backend, weight, first, 3, level);
+      CHECK(std::equal(few.begin(), few.end(), expected.begin()));
+
+      std::vector<std::byte> ahead = in_file;
+      TensorView other = test::MatrixView(type, rows, cols, ahead);
+      other.may_relay = true;
+      team.Run([&](const Worker& worker) { backend->Relay(worker, other); });
+      CHECK(ahead == bytes);
+    }
+  }
+}
+
 TEST_CASE("routes") {
   CHECK(ChooseRoute(IsaLevel::kScalar, Precision::kFast, DType::kQ4_K, 512) == Route::kDotQ8);
   CHECK(ChooseRoute(IsaLevel::kScalar, Precision::kExact, DType::kQ4_K, 1) == Route::kDotF32);

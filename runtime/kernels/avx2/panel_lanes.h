@@ -1,0 +1,117 @@
+#pragma once
+
+// The vectors of the panel bodies in runtime/kernels/lanes: eight of a panel's sixteen rows in one
+// register. Only for files compiled with the AVX2 flags. The same names as avx512/panel_lanes.h.
+
+#include <immintrin.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "mmap/block_formats.h"
+#include "runtime/kernels/avx2/lanes.h"
+#include "runtime/kernels/inline.h"
+
+namespace stoker::avx2 {
+
+struct PanelLanes : Lanes {
+  static constexpr int kRows = 8;
+  static constexpr int kBytes = 32;
+  static constexpr bool kUnsignedBytes = false;  // pairs of the full range saturate in vpmaddubsw
+  using Bytes = __m256i;
+  using Row8 = __m128i;  // the lower eight bytes
+
+  static STOKER_INLINE void Prefetch(const std::byte* p) {
+    _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T1);
+  }
+  static STOKER_INLINE Bytes LoadBytes(const std::byte* p) {
+    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  }
+  static STOKER_INLINE void StoreBytes(std::byte* p, Bytes v) {
+    _mm256_store_si256(reinterpret_cast<__m256i*>(p), v);
+  }
+  static STOKER_INLINE Row8 LoadRow8(const std::byte* p) {
+    return _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
+  }
+  static STOKER_INLINE F32 LoadHalves(const std::byte* p) {
+    return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  }
+  static STOKER_INLINE F32 Negate(F32 v) { return _mm256_xor_ps(v, _mm256_set1_ps(-0.0f)); }
+
+  // The bits of every byte moved down by kShift (up if negative), under `mask`. Shifts of 16-bit
+  // lanes carry bits across bytes, none of which is under the mask.
+  template <int kShift>
+  static STOKER_INLINE Bytes Bits(Bytes v, int mask) {
+    if constexpr (kShift > 0) v = _mm256_srli_epi16(v, kShift);
+    if constexpr (kShift < 0) v = _mm256_slli_epi16(v, -kShift);
+    return _mm256_and_si256(v, _mm256_set1_epi8(static_cast<char>(mask)));
+  }
+  template <int kShift>
+  static STOKER_INLINE Bytes OrBits(Bytes to, Bytes v, int mask) {
+    return _mm256_or_si256(to, Bits<kShift>(v, mask));
+  }
+  template <int kShift>
+  static STOKER_INLINE Row8 Bits8(Row8 v, int mask) {
+    if constexpr (kShift > 0) v = _mm_srli_epi16(v, kShift);
+    if constexpr (kShift < 0) v = _mm_slli_epi16(v, -kShift);
+    return _mm_and_si128(v, _mm_set1_epi8(static_cast<char>(mask)));
+  }
+  static STOKER_INLINE Row8 Or8(Row8 a, Row8 b) { return _mm_or_si128(a, b); }
+  static STOKER_INLINE Row8 Sub8(Row8 v, int value) {
+    return _mm_sub_epi8(v, _mm_set1_epi8(static_cast<char>(value)));
+  }
+  static STOKER_INLINE F32 FromUnsigned(Row8 v) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(v));
+  }
+  static STOKER_INLINE F32 FromSigned(Row8 v) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(v));
+  }
+
+  static STOKER_INLINE Bytes EightBitCodes(Bytes v) { return v; }
+  static STOKER_INLINE Bytes LevelCodes(Bytes nibbles) {
+    const __m128i levels = _mm_loadu_si128(reinterpret_cast<const __m128i*>(kIq4Levels));
+    return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(levels), nibbles);
+  }
+
+  static STOKER_INLINE __m256i BroadcastQuad(const int8_t* x) {
+    int four;
+    std::memcpy(&four, x, sizeof(four));
+    return _mm256_set1_epi32(four);
+  }
+
+  // Products of a quad, summed in pairs: sixteen 16-bit lanes. Unsigned codes of up to 6 bits give
+  // at most 2 * 63 * 127; for signed ones the sign moves to the activation, which is never -128, so
+  // at most 2 * 128 * 127: neither saturates.
+  template <bool kSigned>
+  static STOKER_INLINE __m256i PairProducts(__m256i codes, __m256i x) {
+    if constexpr (kSigned) {
+      return _mm256_maddubs_epi16(_mm256_abs_epi8(codes), _mm256_sign_epi8(x, codes));
+    }
+    return _mm256_maddubs_epi16(codes, x);
+  }
+
+  // Pair products that may be added in 16 bits: n * 2 * (2^bits - 1) * 127 < 2^15.
+  static constexpr int PairsIn16Bits(int bits) {
+    return bits <= 4 ? 8 : bits == 5 ? 4 : bits == 6 ? 2 : 1;
+  }
+
+  // Per row, the sum of codes times x[0, 4 kQuads).
+  template <int kBits, bool kSigned, int kQuads>
+  static STOKER_INLINE F32 Dot(const Bytes (&codes)[kQuads], const int8_t* x) {
+    constexpr int kRun = std::min(kQuads, PairsIn16Bits(kBits));
+    __m256i sum;
+    for (int run = 0; run < kQuads; run += kRun) {
+      __m256i pairs = PairProducts<kSigned>(codes[run], BroadcastQuad(x + 4 * run));
+      for (int q = run + 1; q < run + kRun; ++q) {
+        pairs = _mm256_add_epi16(pairs, PairProducts<kSigned>(codes[q], BroadcastQuad(x + 4 * q)));
+      }
+      const __m256i wide = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+      sum = run == 0 ? wide : _mm256_add_epi32(sum, wide);
+    }
+    return _mm256_cvtepi32_ps(sum);
+  }
+};
+
+}  // namespace stoker::avx2

@@ -1,0 +1,6 @@
+#pragma once
+
+// STOKER_INLINE: for the small parts of kernels whose vectors must stay in registers, which the
+// compiler would otherwise put out of line where a body has many of them.
+
+#define STOKER_INLINE inline __attribute__((always_inline))
