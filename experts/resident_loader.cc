@@ -64,11 +64,13 @@ struct Matrix {
   int64_t rows = 1;
 };
 
-std::vector<Matrix> MatricesToLoad(const WeightStore& store, bool experts) {
+std::vector<Matrix> MatricesToLoad(const WeightStore& store, bool experts,
+                                   std::string_view without) {
   const std::vector<FileExtent> expert_extents = ExpertExtents(store);
   std::vector<Matrix> matrices;
   for (const StoredTensor& tensor : store.tensors()) {
     if (tensor.extent.bytes == 0 || OverlapsAny(expert_extents, tensor.extent)) continue;
+    if (tensor.name == without) continue;
     const size_t n_dims = tensor.shape.size();
     matrices.push_back({tensor.extent, n_dims >= 2 ? tensor.shape[n_dims - 2] : 1});
   }
@@ -277,14 +279,15 @@ void AdviseWillNeed(const TensorView& view) {
 
 }  // namespace
 
-uint64_t ResidentWeights::MemoryBytes(const WeightStore& store, const Pager& pager, bool experts) {
-  return LayOut(MatricesToLoad(store, experts), pager.alignment()).bytes;
+uint64_t ResidentWeights::MemoryBytes(const WeightStore& store, const Pager& pager, bool experts,
+                                      std::string_view without) {
+  return LayOut(MatricesToLoad(store, experts, without), pager.alignment()).bytes;
 }
 
 ResidentWeights ResidentWeights::Load(const WeightStore& store, Pager& pager, ThreadTeam& team,
                                       const ResidentOptions& options) {
   STOKER_CHECK(pager.pending() == 0 && kHugePageBytes % pager.alignment() == 0);
-  const std::vector<Matrix> matrices = MatricesToLoad(store, options.experts);
+  const std::vector<Matrix> matrices = MatricesToLoad(store, options.experts, options.without);
   Layout layout = LayOut(matrices, pager.alignment());
   ResidentWeights weights;
   weights.store_ = &store;

@@ -27,6 +27,7 @@ using LoadProgress = std::function<void(uint64_t, uint64_t)>;
 
 struct ResidentOptions {
   bool experts = true;  // false: dense tensors only (paged mode)
+  std::string_view without;  // a tensor by canonical name that is not loaded either
   LoadProgress progress;
 };
 
@@ -34,7 +35,8 @@ class ResidentWeights {
  public:
   // What Load will allocate, for the budget table. At most 3 % above the tensors' bytes for any
   // model of 100 MiB and more.
-  static uint64_t MemoryBytes(const WeightStore& store, const Pager& pager, bool experts);
+  static uint64_t MemoryBytes(const WeightStore& store, const Pager& pager, bool experts,
+                              std::string_view without = {});
 
   // `pager` must read the files of `store` (PagerFiles) and have nothing pending. Throws
   // std::runtime_error naming file, tensor and offset for a read error, std::system_error when

@@ -11,6 +11,7 @@
 #include "experts/cache_policy.h"
 #include "experts/observed_experts.h"
 #include "experts/resident_loader.h"
+#include "experts/row_reader.h"
 #include "experts/trace_recorder.h"
 #include "numa/bytes.h"
 #include "numa/check.h"
@@ -101,6 +102,14 @@ uint64_t ExpertBytesPerToken(const WeightStore& store) {
   return bytes;
 }
 
+constexpr std::string_view kEmbedding = "token_embd.weight";
+
+// The tensor that paged mode does not load: a token uses one row of the embedding, and where memory
+// is short its 0.7 GB are seven experts more. A tied one is the output matrix too.
+std::string_view LeftOnDisk(const ModelConfig& config) {
+  return config.tied_embeddings ? std::string_view() : kEmbedding;
+}
+
 // A cache of every expert: what a policy must know to be made at all.
 PolicyConfig PolicyShape(const ModelConfig& config) {
   PolicyConfig policy;
@@ -150,7 +159,12 @@ MemoryPlan PlanMemory(const EngineOptions& options, const WeightStore& store, co
     return plan;
   }
   const uint64_t all = ResidentWeights::MemoryBytes(store, *pager, /*experts=*/true);
-  const uint64_t dense = ResidentWeights::MemoryBytes(store, *pager, /*experts=*/false);
+  const std::string_view left_out = LeftOnDisk(config);
+  const uint64_t dense =
+      ResidentWeights::MemoryBytes(store, *pager, /*experts=*/false, left_out) +
+      (left_out.empty() ? 0
+                        : RowReader::MemoryBytes(store, *pager, store.Get(left_out),
+                                                 options.chunk_tokens));
   plan.mode = options.mode;
   if (plan.mode == MemoryMode::kAuto) {
     plan.mode = all <= left ? MemoryMode::kResident : MemoryMode::kPaged;
@@ -168,7 +182,11 @@ MemoryPlan PlanMemory(const EngineOptions& options, const WeightStore& store, co
   // The page cache reads ahead as it likes; only direct I/O can be kept behind demand.
   const bool prefetch =
       options.prefetch != PrefetchMode::kOff && pager->backend() != IoBackend::kMapped;
-  plan.cache = PlanCache(store, *pager, left - dense, prefetch);
+  uint64_t slots_budget = left - dense;
+  if (options.cache_slots > 0) {
+    slots_budget = PlanCache(store, *pager, UINT64_MAX).slot_bytes * options.cache_slots;
+  }
+  plan.cache = PlanCache(store, *pager, slots_budget, prefetch);
   plan.rows.insert(plan.rows.begin(),
                    {{"weights outside the experts", dense},
                     {"expert cache, " + std::to_string(plan.cache.n_slots) + " of " +
@@ -190,6 +208,7 @@ struct Engine::Parts {
   std::unique_ptr<const Tokenizer> tokenizer;
   std::unique_ptr<ThreadTeam> team;
   std::optional<ResidentWeights> weights;  // all, or those outside the experts
+  std::unique_ptr<RowReader> embedding;    // in paged mode
   std::unique_ptr<TraceRecorder> recorder;
   std::unique_ptr<ExpertSource> experts;
   std::unique_ptr<ObservedExperts> observed;  // around experts that have no cache
@@ -197,12 +216,18 @@ struct Engine::Parts {
   std::unique_ptr<MatmulBackend> matmul;
   std::unique_ptr<Model> model;
 
+  std::unique_ptr<Pager> OpenPager(IoBackend io) const;
   void LoadWeights(std::unique_ptr<Pager> pager);
   void LoadExperts(std::unique_ptr<Pager> pager);
   void OpenTrace(const std::string& policy, uint32_t capacity, uint64_t seed);
   void CloseTrace() noexcept;
   void RelayDense(ModelWeights* dense);
 };
+
+std::unique_ptr<Pager> Engine::Parts::OpenPager(IoBackend io) const {
+  const std::vector<PagerFile> files = PagerFiles(*store, options.mirror_dirs);
+  return options.make_pager ? options.make_pager(io, files, {}) : MakePager(io, files);
+}
 
 // Fills weights and experts as the plan says. A pager that the cache does not keep is closed
 // afterwards.
@@ -238,10 +263,16 @@ void Engine::Parts::LoadExperts(std::unique_ptr<Pager> pager) {
   }
   const bool resident = plan.mode == MemoryMode::kResident;
   weights = ResidentWeights::Load(*store, *pager, *team,
-                                  {.experts = resident, .progress = options.on_load});
+                                  {.experts = resident,
+                                   .without = resident ? "" : LeftOnDisk(store->config()),
+                                   .progress = options.on_load});
   if (resident) {
     experts = std::make_unique<ResidentExperts>(*store, *weights);
     return;
+  }
+  if (const std::string_view name = LeftOnDisk(store->config()); !name.empty()) {
+    embedding = std::make_unique<RowReader>(
+        *store, OpenPager(pager->backend()), store->Get(name), options.chunk_tokens);
   }
   PolicyChoice choice = MakePolicy(options.policy, plan.cache.policy);
   policy = choice.spec;
@@ -303,7 +334,7 @@ std::unique_ptr<Engine> Engine::Open(EngineOptions options) {
 
   std::unique_ptr<Pager> pager;
   if (chosen.mode != MemoryMode::kMapped) {
-    pager = MakePager(chosen.io, PagerFiles(store, chosen.mirror_dirs));
+    pager = parts.OpenPager(chosen.io);
     parts.io_description = pager->Describe();
   }
   // Refused here in every mode, so that a command line means the same on every machine.
@@ -320,9 +351,11 @@ std::unique_ptr<Engine> Engine::Open(EngineOptions options) {
   Model::Parts model;
   model.config = config;
   model.weights = CollectWeights(config, [&](const std::string& name) {
-    return parts.weights ? parts.weights->View(name) : store.View(store.Get(name));
+    const bool loaded = parts.weights && !(parts.embedding && name == kEmbedding);
+    return loaded ? parts.weights->View(name) : store.View(store.Get(name));
   });
   parts.RelayDense(&model.weights);
+  model.embedding = parts.embedding.get();
   model.experts = parts.observed ? parts.observed.get() : parts.experts.get();
   model.matmul = parts.matmul.get();
   model.team = parts.team.get();

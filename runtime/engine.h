@@ -10,6 +10,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -22,6 +23,10 @@
 #include "runtime/text/tokenizer.h"
 
 namespace stoker {
+
+// As MakePager.
+using PagerFactory = std::function<std::unique_ptr<Pager>(IoBackend, std::span<const PagerFile>,
+                                                          const PagerOptions&)>;
 
 enum class MemoryMode : uint8_t { kAuto, kResident, kMapped, kPaged };
 
@@ -40,6 +45,9 @@ struct EngineOptions {
   std::filesystem::path trace_path;                // routing trace to write; empty: none
   Precision precision = Precision::kFast;
   bool reference_backend = false;  // oracle for tests
+  // For tests: the disk, and the slots of the cache in paged mode (0: what the budget allows).
+  PagerFactory make_pager;
+  uint32_t cache_slots = 0;
   bool need_tokenizer = true;      // false: none is loaded, and tokenizer() is null
   uint64_t extra_bytes = 0;        // memory the caller will use for results; a row of the budget
   std::function<void(uint64_t, uint64_t)> on_load;  // (bytes done, bytes total)

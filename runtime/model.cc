@@ -92,6 +92,7 @@ class Model::Impl {
   std::optional<ExpertGuess> guess_;  // when the experts' source wants guesses
   int64_t tokens_seen_ = 0;  // before the current chunk, over all sequences
   std::vector<Segment> segments_;
+  std::vector<TokenId> ids_;  // of the chunk, row by row
   std::exception_ptr prefetch_error_;
   StageClock clock_;
 };
@@ -104,6 +105,7 @@ Model::Impl::Impl(Parts parts)
       request_(parts_.config, parts_.max_chunk_tokens) {
   if (parts_.experts->wants_guesses()) guess_.emplace(config(), parts_.max_chunk_tokens);
   segments_.reserve(static_cast<size_t>(parts_.max_chunk_tokens));
+  ids_.reserve(static_cast<size_t>(parts_.max_chunk_tokens));
   int64_t n_lightning = 0;
   int64_t n_softmax = 0;
   for (int64_t layer = 0; layer < config().n_layers; ++layer) {
@@ -191,12 +193,19 @@ void Model::Impl::ForwardChunk(std::span<const TokenRun> runs, ForwardSink& sink
 
 void Model::Impl::Embed(std::span<const TokenRun> runs) {
   const TensorView& table = parts_.weights.embedding;
+  ids_.clear();
   for (const Segment& segment : segments_) {
-    for (int64_t i = 0; i < segment.n_tokens; ++i) {
-      const TokenId id = runs[segment.run].ids[segment.first_token + i];
-      DequantizeRow(table.type, table.row(id),
-                    ws_.x + (segment.first_row + i) * config().hidden_size, config().hidden_size);
-    }
+    const auto ids = runs[segment.run].ids.subspan(static_cast<size_t>(segment.first_token),
+                                                   static_cast<size_t>(segment.n_tokens));
+    ids_.insert(ids_.end(), ids.begin(), ids.end());
+  }
+  if (parts_.embedding != nullptr) parts_.embedding->Read(ids_);
+  for (size_t i = 0; i < ids_.size(); ++i) {
+    const std::byte* row = parts_.embedding != nullptr
+                               ? parts_.embedding->row(static_cast<int64_t>(i))
+                               : table.row(ids_[i]);
+    DequantizeRow(table.type, row, ws_.x + static_cast<int64_t>(i) * config().hidden_size,
+                  config().hidden_size);
   }
 }
 

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "experts/expert_source.h"
+#include "experts/row_reader.h"
 #include "mmap/model_config.h"
 #include "mmap/tensor_view.h"
 #include "numa/thread_team.h"
@@ -95,6 +96,7 @@ class Model {
     ModelConfig config;
     ModelWeights weights;
     ExpertSource* experts = nullptr;  // borrowed
+    RowReader* embedding = nullptr;   // borrowed; null: weights.embedding is in memory
     MatmulBackend* matmul = nullptr;  // borrowed
     ThreadTeam* team = nullptr;       // borrowed
     int64_t max_chunk_tokens = 512;   // workspace size; upper bound of a chunk

@@ -18,8 +18,8 @@
 
 namespace {
 
-// Counts allocations of this program, to show that the token path makes none. Not inlined: GCC would
-// take a pair of which it sees one half for a mismatch.
+// Counts allocations of this program, to show that the token path makes none. Not inlined: GCC
+// would take a pair of which it sees one half for a mismatch.
 uint64_t g_allocations = 0;
 
 }  // namespace
