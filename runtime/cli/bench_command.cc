@@ -1,5 +1,6 @@
 #include "runtime/cli/bench_command.h"
 
+#include <CLI/CLI.hpp>
 #include <fmt/chrono.h>
 #include <fmt/format.h>
 

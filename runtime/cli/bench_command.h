@@ -3,8 +3,11 @@
 // `stoker bench`: prefill and decode speed in llama-bench's terms, beside the machine's read
 // ceiling measured in the same process. Declared here for main.cc's table.
 
-#include <CLI/CLI.hpp>
 #include <functional>
+
+namespace CLI {
+class App;
+}
 
 namespace stoker {
 

@@ -2,8 +2,11 @@
 
 // `stoker chat`: a conversation in the terminal. Declared here for main.cc's table.
 
-#include <CLI/CLI.hpp>
 #include <functional>
+
+namespace CLI {
+class App;
+}
 
 namespace stoker {
 

@@ -4,13 +4,16 @@
 // outcome into an exit code and at most one line on stderr. Knows no command itself; main.cc hands
 // it the table. Main thread only.
 
-#include <CLI/CLI.hpp>
 #include <functional>
 #include <span>
 #include <stdexcept>
 #include <string>
 #include <string_view>
 #include <vector>
+
+namespace CLI {
+class App;
+}
 
 namespace stoker {
 

@@ -1,5 +1,6 @@
 #include "runtime/cli/common_options.h"
 
+#include <CLI/CLI.hpp>
 #include <fmt/format.h>
 
 #include <cmath>

@@ -4,7 +4,6 @@
 // opening of an Engine from them with banner, progress and `mode:` line. Plain values; main thread
 // only.
 
-#include <CLI/CLI.hpp>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -13,6 +12,10 @@
 #include "runtime/engine.h"
 #include "runtime/text/sampler.h"
 #include "runtime/text/tokenizer.h"
+
+namespace CLI {
+class App;
+}
 
 namespace stoker {
 

@@ -1,5 +1,6 @@
 #include "runtime/cli/inspect_command.h"
 
+#include <CLI/CLI.hpp>
 #include <fmt/format.h>
 
 #include <memory>

@@ -3,8 +3,11 @@
 // `stoker logits`: raw logits, and on request what every layer made, into a safetensors file, for
 // comparing engines. Declared here for main.cc's table.
 
-#include <CLI/CLI.hpp>
 #include <functional>
+
+namespace CLI {
+class App;
+}
 
 namespace stoker {
 

@@ -1,5 +1,6 @@
 #include "runtime/cli/perplexity_command.h"
 
+#include <CLI/CLI.hpp>
 #include <fmt/format.h>
 
 #include <algorithm>

@@ -3,8 +3,11 @@
 // `stoker perplexity`: how well a model predicts a text, and how far it is from another one.
 // Declared here for main.cc's table.
 
-#include <CLI/CLI.hpp>
 #include <functional>
+
+namespace CLI {
+class App;
+}
 
 namespace stoker {
 

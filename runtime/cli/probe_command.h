@@ -3,8 +3,11 @@
 // `stoker probe`: what the machine offers and what holds it back. Declared here for main.cc's
 // table.
 
-#include <CLI/CLI.hpp>
 #include <functional>
+
+namespace CLI {
+class App;
+}
 
 namespace stoker {
 

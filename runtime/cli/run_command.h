@@ -2,8 +2,11 @@
 
 // `stoker run`: one prompt in, one answer on stdout. Declared here for main.cc's table.
 
-#include <CLI/CLI.hpp>
 #include <functional>
+
+namespace CLI {
+class App;
+}
 
 namespace stoker {
 

@@ -1,5 +1,6 @@
 #include "runtime/cli/sim_command.h"
 
+#include <CLI/CLI.hpp>
 #include <memory>
 #include <sstream>
 #include <string>

@@ -2,8 +2,11 @@
 
 // `stoker sim`: replays a routing trace through cache policies. Declared here for main.cc's table.
 
-#include <CLI/CLI.hpp>
 #include <functional>
+
+namespace CLI {
+class App;
+}
 
 namespace stoker {
 

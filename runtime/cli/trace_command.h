@@ -3,8 +3,11 @@
 // `stoker trace export|synth|info`: routing traces in other people's formats, made-up ones, and
 // what is in one.
 
-#include <CLI/CLI.hpp>
 #include <functional>
+
+namespace CLI {
+class App;
+}
 
 namespace stoker {
 

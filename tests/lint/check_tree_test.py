@@ -75,7 +75,8 @@ class CheckTree(unittest.TestCase):
                     {"numa/a.cc": "x" * 101 + "\n"}, {"numa/a.cc": "x" * 100 + "\n"})
 
     def test_namespaces(self):
-        nested = "namespace stoker {\nnamespace avx2 {\n}\n}\nnamespace stoker::scalar {\n}\n"
+        nested = "namespace outside {\nclass Thing;\n}\n"
+        nested += "namespace stoker {\nnamespace avx2 {\n}\n}\nnamespace stoker::scalar {\n}\n"
         self.expect(check_tree.check_namespaces,
                     {"numa/a.cc": "namespace other {\n}\n"},
                     {"numa/a.cc": nested + "namespace fs = std::filesystem;\nnamespace {\n}\n"})

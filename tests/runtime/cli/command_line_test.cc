@@ -1,5 +1,6 @@
 #include "runtime/cli/command_line.h"
 
+#include <CLI/CLI.hpp>
 #include <memory>
 #include <string>
 #include <vector>
