@@ -24,6 +24,10 @@ set(CMAKE_CXX_EXTENSIONS OFF)
 set(CMAKE_POSITION_INDEPENDENT_CODE ON)
 set(CMAKE_CXX_FLAGS_RELEASE "-O3 -DNDEBUG")
 set(CMAKE_CXX_FLAGS_RELWITHDEBINFO "-O2 -g")
+if(STOKER_BUILD_FUZZERS)
+  # Enough for stack traces with lines; variables double what clang writes.
+  set(CMAKE_CXX_FLAGS_RELWITHDEBINFO "-O1 -gline-tables-only")
+endif()
 
 if(STOKER_CHECKED)
   target_compile_definitions(stoker_options INTERFACE _GLIBCXX_ASSERTIONS)
