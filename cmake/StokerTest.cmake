@@ -16,7 +16,8 @@
 # A test that links stoker_mmap or stoker_text and nothing above is a parser test, unless it is TIMED
 # (it asserts a speed, or takes minutes under a sanitizer): it gets the label parser, belongs to the
 # target parser_tests, and scripts/test runs it a second time under the sanitizers. Tests that link
-# rooms above may start a thread team over the whole machine, so ctest runs them alone.
+# rooms above and are more than unit tests may start a thread team over the whole machine, so ctest
+# runs them alone.
 
 set(STOKER_TEST_SKIP_CODE 4)
 
@@ -133,7 +134,7 @@ function(stoker_add_test)
       TIMEOUT ${arg_TIMEOUT}
       SKIP_RETURN_CODE ${STOKER_TEST_SKIP_CODE}
       ENVIRONMENT "${environment}")
-    if(above)
+    if(above AND NOT "unit" IN_LIST arg_LABELS)
       set_tests_properties(${test} PROPERTIES RUN_SERIAL ON)
     endif()
   endforeach()

@@ -492,7 +492,9 @@ TEST_CASE("nothing is allocated after opening") {
   for (const std::vector<ExpertId>& ids : requests) {
     if (ids.size() == 2) rig.cache->Expect(ids);
     if (ids.size() == 2) rig.cache->Prefetch();
-    if (ids.size() == 2 && ids[0].layer == 1) rig.cache->DescribeRequest({.contexts = contexts});
+    if (ids.size() == 2 && ids[0].layer == 1) {
+      rig.cache->DescribeRequest({.contexts = contexts, .routes = {}});
+    }
     rig.cache->Request(ids);
     for (size_t i = 0; i < ids.size(); ++i) rig.cache->Next();
   }

@@ -1,42 +1,31 @@
 #pragma once
 
-// A directory that lives as long as the value, filled with small files: the manual fake of /proc
-// and /sys. Not thread-safe.
+// A TempDir filled with small files by path: the manual fake of /proc and /sys. Not thread-safe.
 
-#include <cstdlib>
 #include <filesystem>
-#include <fstream>
-#include <stdexcept>
 #include <string>
 #include <string_view>
+
+#include "tests/support/temp_dir.h"
 
 namespace stoker {
 
 class FileTree {
  public:
-  FileTree() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "stoker-test-XXXXXX").string();
-    if (::mkdtemp(pattern.data()) == nullptr) throw std::runtime_error("mkdtemp " + pattern);
-    root_ = pattern;
-  }
-  FileTree(const FileTree&) = delete;
-  FileTree& operator=(const FileTree&) = delete;
-  ~FileTree() {
-    std::error_code ignored;
-    std::filesystem::remove_all(root_, ignored);
-  }
+  FileTree() : root_(directory_.path().string()) {}
 
   // Creates the directories on the way; `path` begins with a slash.
   FileTree& Write(std::string_view path, std::string_view text) {
     const std::filesystem::path file = root_ + std::string(path);
     std::filesystem::create_directories(file.parent_path());
-    std::ofstream(file, std::ios::binary) << text;
+    test::WriteFile(file, text);
     return *this;
   }
 
   const std::string& root() const { return root_; }
 
  private:
+  test::TempDir directory_;
   std::string root_;
 };
 
