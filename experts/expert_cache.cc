@@ -372,6 +372,7 @@ ExpertHandle ExpertCache::HandOut(Announced& item, uint64_t wait_ns) {
   ++slot.handles;
   SetPinned(slot);
   const ExpertId id = item.access.id;
+  pager_->FillQueues();
   if (++n_taken_ == announced_.size()) {
     // What is still to be waited for belongs to this request.
     if (slot.state == SlotState::kReading) {
@@ -396,6 +397,7 @@ int64_t ExpertCache::WaitRows(uint32_t index, ExpertPart part, int64_t have) {
     rows = RowsReady(slot, static_cast<int>(part));
     return rows > have;
   });
+  pager_->FillQueues();
   if (index == arriving_slot_) {
     for (Announced& item : announced_) {
       if (item.entry == slot.entry) item.access.wait_ns += wait_ns;

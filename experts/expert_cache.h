@@ -162,6 +162,7 @@ class ExpertCache final : public ExpertSource {
   uint32_t AcquireSlot(Announced& item);
   void JudgeGuesses(std::span<const ExpertId> ids, bool decode);
   uint32_t FindStagingSlot();
+  bool AskedFor(EntryId entry) const;  // by the open announcement
   void TakeStaged(EntryId entry, uint32_t free_slot);
   uint64_t DropStaged(uint32_t slot);
   void FreeStaged(uint32_t slot);

@@ -143,6 +143,8 @@ void ExpertCache::Prefetch() {
     pager_->Submit(reads_);
     reads_.clear();
   }
+  // While something is asked for it will be waited for first.
+  if (announced_.empty()) pager_->FillQueues();
 }
 
 // One that holds nothing expected; what it holds is given up. kNoSlot when all are in use.
@@ -154,12 +156,17 @@ uint32_t ExpertCache::FindStagingSlot() {
     Slot& slot = slots_[index];
     const bool expected =
         std::find(expected_.begin(), expected_.end(), slot.entry) != expected_.end();
-    if (slot.state == SlotState::kDraining || expected) continue;
+    if (slot.state == SlotState::kDraining || expected || AskedFor(slot.entry)) continue;
     const bool reading = slot.state == SlotState::kReading;
     DropStaged(index);
     if (!reading) return index;
   }
   return kNoSlot;
+}
+
+bool ExpertCache::AskedFor(EntryId entry) const {
+  return std::any_of(announced_.begin(), announced_.end(),
+                     [entry](const Announced& item) { return item.entry == entry; });
 }
 
 // Gives a staged expert up. Its slot is free at once or when its reads have ended. Returns the
@@ -214,10 +221,7 @@ void ExpertCache::DropWrongGuesses(int32_t layer) {
   for (const uint32_t index : staging_) {
     const Slot& slot = slots_[index];
     if (slot.state != SlotState::kReading || config_.Expert(slot.entry).layer != layer) continue;
-    const bool asked_for =
-        std::any_of(announced_.begin(), announced_.end(),
-                    [&](const Announced& item) { return item.entry == slot.entry; });
-    if (!asked_for) in_flight += DropStaged(index);
+    if (!AskedFor(slot.entry)) in_flight += DropStaged(index);
   }
   const bool demand = std::any_of(announced_.begin(), announced_.end(),
                                   [](const Announced& item) { return !item.access.hit; });

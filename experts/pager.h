@@ -86,8 +86,8 @@ std::string ReadErrorMessage(const WeightStore& store, const ReadCompletion& com
 
 struct PagerOptions {
   uint64_t piece_bytes = 2 * 1024 * 1024;  // one I/O; a multiple of 64 KiB, at most 1 GiB
-  uint32_t depth = 32;                     // pieces in flight per device (io_uring), 1 .. 1024
-  uint32_t speculative_depth = 8;          // of them, on speculation
+  uint32_t depth = 64;                     // pieces in flight per device (io_uring), 1 .. 1024
+  uint32_t speculative_depth = 16;         // of them, on speculation
   uint32_t threads = 4;                    // pread pool, 1 .. 64
   uint32_t max_requests = 4096;            // submitted and not yet reaped
 };
@@ -134,6 +134,10 @@ class Pager {
   // Gives speculative reads up: what has not started completes as kCancelled, the rest as it comes.
   // Returns the bytes of them in flight, which whatever is submitted next has to wait for.
   virtual uint64_t Drop(TagRange tags) = 0;
+  // The caller will compute for a while and not call Reap: fills the devices' queues to the full
+  // depth. Otherwise fewer reads are in flight, so that they arrive in the order they were asked
+  // for: a drive serves what it has in any order.
+  virtual void FillQueues() {}
   // Submitted and not yet reaped.
   virtual size_t pending() const = 0;
   // Forgets reads that have not started; they and those in flight complete, the former as

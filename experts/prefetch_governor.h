@@ -53,7 +53,7 @@ class PrefetchGovernor {
   const PrefetchMode mode_;
   std::vector<GuessAccuracy> accuracy_;
   double balance_ = 0.0;
-  uint64_t pause_;        // requests without reads after the next trial that loses
+  uint64_t pause_;  // requests without reads after the next trial that loses
   uint64_t pause_left_ = 0;
   uint64_t trial_left_ = 0;  // requests for which a negative balance is overlooked
   uint64_t resting_ = 0;

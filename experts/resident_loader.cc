@@ -235,6 +235,7 @@ class LoadReader {
                                 memory_ + AlignDown(begin, pager_.alignment()), end - begin};
       while (pager_.pending() >= kMaxPendingReads) Reap(true);
       pager_.Submit({&request, 1});
+      pager_.FillQueues();
     }
   }
 

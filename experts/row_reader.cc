@@ -32,9 +32,8 @@ RowReader::RowReader(const WeightStore& store, std::unique_ptr<Pager> pager,
       place_bytes_(PlaceBytes(store, *pager, matrix)),
       places_(static_cast<size_t>(max_rows)),
       // From 2 MiB on a buffer is aligned enough for any pager.
-      memory_(NodeBuffer::Allocate(
-          std::max(MemoryBytes(store, *pager, matrix, max_rows), 2 * kMiB),
-          "rows of " + matrix.name)),
+      memory_(NodeBuffer::Allocate(std::max(MemoryBytes(store, *pager, matrix, max_rows), 2 * kMiB),
+                                   "rows of " + matrix.name)),
       pager_(std::move(pager)) {
   requests_.reserve(static_cast<size_t>(max_rows));
 }

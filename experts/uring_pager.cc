@@ -20,6 +20,8 @@ namespace {
 // The kernel takes at most 1 GiB per registered buffer.
 constexpr uint64_t kSegmentBytes = kGiB;
 constexpr std::chrono::seconds kStallNotice{5};
+// 16 MiB by default: enough to keep a drive busy while completions are waited for.
+constexpr uint32_t kWaitingDepth = 8;
 
 std::system_error RingError(int error, const std::string& what) {
   return std::system_error(error, std::generic_category(), what);
@@ -59,7 +61,8 @@ UringPager::UringPager(OpenFiles files, const PagerOptions& options)
       queue_(files_.replicas(), files_.alignment(), options,
              options.depth * std::max(files_.n_devices(), 1U)),
       device_depth_(files_.n_devices(), 0),
-      depth_(options.depth) {
+      depth_(options.depth),
+      waiting_depth_(std::min(options.depth, kWaitingDepth)) {
   const uint32_t entries = options.depth * std::max(files_.n_devices(), 1U);
   // The completion ring has twice as many, and never more than `entries` are in flight: it cannot
   // overflow.
@@ -186,7 +189,7 @@ void UringPager::Harvest() {
   STOKER_CHECK_MSG(*ring_->get()->cq.koverflow == 0, "completion ring overflow");
 }
 
-void UringPager::Issue() {
+void UringPager::Issue(uint32_t depth) {
   if (!delayed_.empty()) {
     const Clock::time_point now = Clock::now();
     std::erase_if(delayed_, [&](const Delayed& delayed) {
@@ -196,7 +199,7 @@ void UringPager::Issue() {
     });
   }
   for (uint32_t device = 0; device < device_depth_.size(); ++device) {
-    while (device_depth_[device] < depth_) {
+    while (device_depth_[device] < depth) {
       ReadPiece* piece = queue_.Take(device);
       if (piece == nullptr) break;
       ++device_depth_[device];
@@ -244,18 +247,18 @@ void UringPager::WaitForCompletion() {
 
 void UringPager::Submit(std::span<const ReadRequest> requests) {
   for (const ReadRequest& request : requests) queue_.Push(request);
-  Issue();
+  Issue(waiting_depth_);
 }
 
 void UringPager::Promote(TagRange tags) {
   queue_.Promote(tags);
-  Issue();
+  Issue(waiting_depth_);
 }
 
 size_t UringPager::Reap(std::span<ReadCompletion> out, bool wait) {
   for (;;) {
     Harvest();
-    Issue();
+    Issue(waiting_depth_);
     size_t n = 0;
     while (n < out.size() && queue_.PopCompletion(&out[n])) ++n;
     if (n > 0 || !wait || queue_.pending() == 0) return n;

@@ -30,6 +30,7 @@ class UringPager final : public Pager {
   void RegisterMemory(std::span<std::byte> memory) override;
   void Submit(std::span<const ReadRequest> requests) override;
   size_t Reap(std::span<ReadCompletion> out, bool wait) override;
+  void FillQueues() override { Issue(depth_); }
   size_t pending() const override { return queue_.pending(); }
   void CancelQueued() override { queue_.Cancel(); }
   void Promote(TagRange tags) override;
@@ -43,7 +44,7 @@ class UringPager final : public Pager {
   void Prepare(ReadPiece& piece);
   void Handle(ReadPiece& piece, int64_t result);
   void Harvest();
-  void Issue();
+  void Issue(uint32_t depth);
   void WaitForCompletion();
 
   OpenFiles files_;
@@ -52,6 +53,7 @@ class UringPager final : public Pager {
   std::span<std::byte> registered_;     // in segments of kSegmentBytes
   std::vector<uint32_t> device_depth_;  // pieces in flight, delayed ones included, per device
   uint32_t depth_;
+  uint32_t waiting_depth_;  // while the caller looks for completions
   struct Delayed {
     uint32_t piece;
     Clock::time_point due;

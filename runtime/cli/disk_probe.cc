@@ -55,6 +55,7 @@ DiskRate MeasureDiskRate(const std::filesystem::path& path, IoBackend backend, d
     const uint64_t offset = random.Next() % ((file_bytes - kExtentBytes) / kMiB + 1) * kMiB;
     const ReadRequest request{0, offset, kExtentBytes, memory.data() + slot * kExtentBytes, slot};
     pager->Submit({&request, 1});
+    pager->FillQueues();
   };
   using Clock = std::chrono::steady_clock;
   const Clock::time_point start = Clock::now();

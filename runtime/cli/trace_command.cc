@@ -1,7 +1,7 @@
 #include "runtime/cli/trace_command.h"
 
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
+#include <CLI/CLI.hpp>
 
 #include <fstream>
 #include <memory>
@@ -50,8 +50,8 @@ int Synth(TraceOptions options) {
   }
   const Trace trace = TraceFromSynth(options.synth);
   SaveTrace(trace, options.file);
-  PrintNote(fmt::format("{}: {} requests, {} accesses", options.file, trace.size(),
-                        trace.n_accesses()));
+  PrintNote(
+      fmt::format("{}: {} requests, {} accesses", options.file, trace.size(), trace.n_accesses()));
   return kExitDone;
 }
 
@@ -80,9 +80,9 @@ int ShowInfo(const TraceOptions& options) {
       header.types.empty() ? "no type" : header.types, n_requests, n_accesses, last_token,
       reader.complete() ? "" : " (cut off)");
   if (header.capacity > 0) {
-    text += fmt::format(
-        "cache of {} experts, policy {}, seed {}: {} hits, {} misses, {} reads ahead\n",
-        header.capacity, header.policy, header.seed, hits, misses, prefetches);
+    text +=
+        fmt::format("cache of {} experts, policy {}, seed {}: {} hits, {} misses, {} reads ahead\n",
+                    header.capacity, header.policy, header.seed, hits, misses, prefetches);
   }
   TextOutput output;
   output.Write(text);

@@ -159,8 +159,8 @@ Ceilings MeasureCeilings(Engine& engine) {
   constexpr double kDiskSeconds = 1.0;
   Ceilings ceilings;
   {
-    const NodeBuffer probe = MakeProbeBuffer(
-        engine.team(), ProbeBytes(Topology::Detect(), UsableMemoryBytes()));
+    const NodeBuffer probe =
+        MakeProbeBuffer(engine.team(), ProbeBytes(Topology::Detect(), UsableMemoryBytes()));
     ceilings.read_bytes_per_s =
         MeasureReadBandwidth(engine.team(), probe.span(), kPasses).bytes_per_second;
   }
@@ -240,8 +240,8 @@ std::optional<uint64_t> PageCacheBytes(const WeightStore& store) {
   for (uint32_t f = 0; f < store.files().size(); ++f) {
     for (uint64_t at = 0; at < store.files()[f].bytes; at += kWindow) {
       const uint64_t bytes = std::min(kWindow, store.files()[f].bytes - at);
-      void* map = ::mmap(nullptr, bytes, PROT_READ, MAP_SHARED, store.fd(f),
-                         static_cast<off_t>(at));
+      void* map =
+          ::mmap(nullptr, bytes, PROT_READ, MAP_SHARED, store.fd(f), static_cast<off_t>(at));
       if (map == MAP_FAILED) return std::nullopt;
       const bool known = ::mincore(map, bytes, resident.data()) == 0;
       ::munmap(map, bytes);

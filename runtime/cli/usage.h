@@ -21,10 +21,10 @@ namespace stoker {
 struct Usage {
   bool paged = false;
   double seconds = 0;
-  double system_seconds = 0;  // CPU time in the kernel
-  double wait_seconds = 0;  // the forward pass stood still for expert bytes
-  CacheStats cache;         // zero unless paged
-  int64_t major_faults = 0;  // of the process
+  double system_seconds = 0;                   // CPU time in the kernel
+  double wait_seconds = 0;                     // the forward pass stood still for expert bytes
+  CacheStats cache;                            // zero unless paged
+  int64_t major_faults = 0;                    // of the process
   std::optional<uint64_t> process_read_bytes;  // /proc/self/io; nullopt where it does not say
   std::optional<uint64_t> device_read_bytes;   // /sys/dev/block, all devices under the files
 
@@ -53,7 +53,7 @@ std::string UsageLine(const Usage& usage, int64_t tokens);
 
 // What memory and disk can give, measured in this process.
 struct Ceilings {
-  double read_bytes_per_s = 0;                 // plain read loop over memory
+  double read_bytes_per_s = 0;                  // plain read loop over memory
   std::optional<double> disk_bytes_per_s = {};  // direct reads of the model's file; paged mode only
 };
 // Takes a second or two; uses what memory is free.

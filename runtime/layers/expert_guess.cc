@@ -22,8 +22,8 @@ ExpertGuess::ExpertGuess(const ModelConfig& config, int64_t max_tokens)
       n_experts_(config.n_experts),
       top_k_(config.n_experts_per_token),
       rows_(NodeBuffer::Allocate(FloatBytes(std::min(kMaxRows, max_tokens), hidden_), "guess")),
-      logits_(NodeBuffer::Allocate(FloatBytes(std::min(kMaxRows, max_tokens), n_experts_),
-                                   "guess")),
+      logits_(
+          NodeBuffer::Allocate(FloatBytes(std::min(kMaxRows, max_tokens), n_experts_), "guess")),
       acts_(std::min(kMaxRows, max_tokens), hidden_),
       weights_(static_cast<size_t>(n_experts_)),
       top_ids_(static_cast<size_t>(top_k_)),
@@ -60,14 +60,15 @@ std::span<const ExpertId> ExpertGuess::Pick(int64_t layer) {
   const auto* const logits = reinterpret_cast<const float*>(logits_.data());
   std::fill(weights_.begin(), weights_.end(), 0.0f);
   for (int64_t i = 0; i < n_rows_; ++i) {
-    PickExperts({logits + i * n_experts_, static_cast<size_t>(n_experts_)}, top_ids_,
-                top_weights_);
+    PickExperts({logits + i * n_experts_, static_cast<size_t>(n_experts_)}, top_ids_, top_weights_);
     for (int64_t rank = 0; rank < top_k_; ++rank) weights_[top_ids_[rank]] += top_weights_[rank];
   }
   guess_.clear();
   for (int32_t e = 0; e < n_experts_; ++e) {
     if (weights_[e] > 0.0f) guess_.push_back({static_cast<int32_t>(layer), e});
   }
+  // With many tokens nearly every expert is used, in the order of their numbers.
+  if (n_rows_ == kMaxRows) return guess_;
   std::sort(guess_.begin(), guess_.end(), [&](const ExpertId& a, const ExpertId& b) {
     return weights_[a.expert] > weights_[b.expert];
   });

@@ -92,6 +92,39 @@ TEST_CASE("an empty system prompt is none, not the template's own") {
   CHECK(prompt_tokens({"-sys", ""}) < prompt_tokens({"-sys", "a"}));
 }
 
+TEST_CASE("a traced run replays to its live counters, and its trace converts") {
+  const TempDir dir;
+  const std::string trace = (dir / "run.trace").string();
+  const std::vector<std::string> base = {"run",     Model(), "-p",      "Hello", "-n", "12",
+                                         "-s",      "1",     "-c",      "256",   "-t", "1",
+                                         "--trace", trace,   "--stats", "json"};
+  for (const char* mode : {"paged", "resident", "mapped"}) {
+    CAPTURE(mode);
+    std::vector<std::string> arguments = base;
+    arguments.insert(arguments.end(), {"--mode", mode});
+    const ProcessResult run = RunStoker(arguments);
+    CAPTURE(run.err);
+    REQUIRE(run.exit_code == 0);
+    const Json stats = Json::parse(run.err.substr(run.err.find("{\"prompt_tokens\"")));
+    CHECK(stats["decode_steps"] == 11);
+    const ProcessResult info = RunStoker({"trace", "info", trace});
+    CHECK(info.exit_code == 0);
+    CHECK(Contains(info.out, "8 layers x 32 experts, top-2"));
+    const ProcessResult csv = RunStoker({"trace", "export", trace, "--to", "csv"});
+    CHECK(csv.out.starts_with("time_us,kind,phase"));
+    if (std::string(mode) != "paged") continue;
+    const uint64_t hits =
+        stats["prefill"]["hits"].get<uint64_t>() + stats["decode"]["hits"].get<uint64_t>();
+    CHECK(stats["decode"]["disk_bytes"] <= stats["decode"]["process_read_bytes"]);
+    const ProcessResult sim = RunStoker({"sim", trace, "--as-recorded", "--json"});
+    CHECK(Json::parse(sim.out)["rows"][0]["total"]["hits"] == hits);
+  }
+  const ProcessResult made = RunStoker({"trace", "synth", trace, "-n", "20", "--layers", "4"});
+  CHECK(made.exit_code == 0);
+  CHECK(RunStoker({"sim", trace, "--policy", "forecast"}).exit_code == 0);
+  CHECK(RunStoker({"trace", "exprt", trace}).exit_code == 2);
+}
+
 TEST_CASE("errors are one line on stderr with the right code") {
   const auto check = [](const std::vector<std::string>& arguments, int code, const char* text) {
     const ProcessResult r = RunStoker(arguments);
