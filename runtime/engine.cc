@@ -91,6 +91,18 @@ uint32_t ExpertInputForms(const WeightStore& store, const MatmulBackend& matmul,
   return forms;
 }
 
+// Do six- and eight-bit types hold most of the quantised weights?
+bool HasFineWeights(const WeightStore& store) {
+  uint64_t fine = 0;
+  uint64_t all = 0;
+  for (const StoredTensor& tensor : store.tensors()) {
+    if (Info(tensor.type).block_elements == 1) continue;
+    all += tensor.extent.bytes;
+    if (tensor.type == DType::kQ8_0 || tensor.type == DType::kQ6_K) fine += tensor.extent.bytes;
+  }
+  return 2 * fine > all;
+}
+
 uint64_t ExpertBytesPerToken(const WeightStore& store) {
   uint64_t bytes = 0;
   for (int32_t l = 0; l < store.config().n_layers; ++l) {
@@ -212,7 +224,7 @@ struct Engine::Parts {
   std::unique_ptr<TraceRecorder> recorder;
   std::unique_ptr<ExpertSource> experts;
   std::unique_ptr<ObservedExperts> observed;  // around experts that have no cache
-  ExpertCache* cache = nullptr;  // experts, in paged mode
+  ExpertCache* cache = nullptr;               // experts, in paged mode
   std::unique_ptr<MatmulBackend> matmul;
   std::unique_ptr<Model> model;
 
@@ -280,9 +292,8 @@ void Engine::Parts::LoadExperts(std::unique_ptr<Pager> pager) {
   if (!options.trace_path.empty()) {
     OpenTrace(choice.spec, plan.cache.policy.capacity, plan.cache.policy.seed);
   }
-  auto made =
-      std::make_unique<ExpertCache>(*store, std::move(pager), std::move(choice.policy), plan.cache,
-                                    *team, recorder.get(), options.prefetch);
+  auto made = std::make_unique<ExpertCache>(*store, std::move(pager), std::move(choice.policy),
+                                            plan.cache, *team, recorder.get(), options.prefetch);
   cache = made.get();
   experts = std::move(made);
 }
@@ -345,8 +356,10 @@ std::unique_ptr<Engine> Engine::Open(EngineOptions options) {
 
   const int64_t max_cols =
       std::max({config.hidden_size, config.n_heads * config.head_dim, config.expert_hidden_size});
-  parts.matmul = chosen.reference_backend ? MakeReferenceBackend(parts.team->size(), max_cols)
-                                          : MakeFastBackend(chosen.precision, parts.team->size());
+  parts.matmul = chosen.reference_backend
+                     ? MakeReferenceBackend(parts.team->size(), max_cols)
+                     : MakeFastBackend(chosen.precision, parts.team->size(), ActiveIsaLevel(),
+                                       HasFineWeights(store));
 
   Model::Parts model;
   model.config = config;

@@ -23,16 +23,15 @@ namespace {
 // product; bench/kernel_bench.cc shows the crossing.
 constexpr int64_t kGemmMinTokens = 8;
 
-// Rows and tokens computed at a time where two products are added: 512 KiB of results.
-constexpr int64_t kBlockRows = 128;
+// Rows and tokens computed at a time; where two products are added, 1 MiB of results.
+constexpr int64_t kBlockRows = 256;
 constexpr int64_t kResidualTokens = 512;
 
 // Room for the panels of a block of rows that lies in the file's layout: one panel of the longest
-// rows anyone has (100,000 columns of 8.5 bits), 128 rows of common ones.
+// rows anyone has (100,000 columns of 8.5 bits), 256 rows of common ones.
 constexpr int64_t kPanelScratchBytes = 2 << 20;
 
-// With eight- and six-bit weights the rounding of eight-bit activations would be the larger error,
-// so these types multiply the residual too, unless the caller leaves it out.
+// With eight- and six-bit weights the rounding of eight-bit activations would be the larger error.
 bool WantsResidual(DType type) { return type == DType::kQ8_0 || type == DType::kQ6_K; }
 
 #if STOKER_WITH_ONEDNN
@@ -43,8 +42,9 @@ constexpr bool kWithOneDnn = false;
 
 class FastBackend final : public MatmulBackend {
  public:
-  FastBackend(Precision precision, int n_workers, IsaLevel level)
+  FastBackend(Precision precision, int n_workers, IsaLevel level, bool residual)
       : precision_(precision),
+        residual_(residual),
         kernels_(KernelsFor(level)),
         name_("fast(" + std::string(IsaLevelName(level)) +
               (precision == Precision::kExact ? ", exact" : "") +
@@ -68,7 +68,7 @@ class FastBackend final : public MatmulBackend {
         return kActF32;
       case Route::kDotQ8:
       case Route::kGemmQ8:
-        return WantsResidual(type) ? kActQ8Residual : kActQ8;
+        return residual_ && WantsResidual(type) ? kActQ8Residual : kActQ8;
     }
     return kActF32;
   }
@@ -216,6 +216,7 @@ class FastBackend final : public MatmulBackend {
   }
 
   const Precision precision_;
+  const bool residual_;
   const KernelTable& kernels_;
   const std::string name_;
 #if STOKER_WITH_ONEDNN
@@ -235,9 +236,10 @@ Route ChooseRoute(IsaLevel level, Precision precision, DType type, int64_t m) {
   return Route::kDotQ8;
 }
 
-std::unique_ptr<MatmulBackend> MakeFastBackend(Precision precision, int n_workers, IsaLevel level) {
+std::unique_ptr<MatmulBackend> MakeFastBackend(Precision precision, int n_workers, IsaLevel level,
+                                               bool residual) {
   STOKER_CHECK(n_workers > 0);
-  return std::make_unique<FastBackend>(precision, n_workers, level);
+  return std::make_unique<FastBackend>(precision, n_workers, level, residual);
 }
 
 }  // namespace stoker

@@ -16,9 +16,12 @@
 namespace stoker {
 
 // n_workers: the size of the team that will call Multiply. `level` must be one this machine has.
-// Throws std::system_error when the workers' scratch (under 2 MiB each) cannot be had.
+// `residual`: eight- and six-bit weights also multiply what rounding took from the activations;
+// worth it in a model that mostly has such weights, lost in one whose other weights are coarser.
+// Throws std::system_error when the workers' scratch (under 4 MiB each) cannot be had.
 std::unique_ptr<MatmulBackend> MakeFastBackend(Precision precision, int n_workers,
-                                               IsaLevel level = ActiveIsaLevel());
+                                               IsaLevel level = ActiveIsaLevel(),
+                                               bool residual = true);
 
 // How a product of m tokens is computed; for verbose output and benches.
 enum class Route {

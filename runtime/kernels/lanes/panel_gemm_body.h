@@ -1,13 +1,14 @@
 #pragma once
 
-// Many tokens on integer activations: the blocking, written once for every vector width. Of eight
+// Many tokens on integer activations: the blocking, written once for every vector width. Of sixteen
 // panels (panel_layout.h) a chunk of columns is unpacked into scratch, codes to bytes and scales to
 // f32, and multiplied with all tokens before the next; results so far are kept in y. `Isa` supplies
 // the register tile. The order of a row's f32 operations is that of lanes/panel_dot_body.h, so both
 // give the same bits.
 //
-// Sizes: 128 rows x 512 columns of codes are 64 KiB, which with the tokens' chunk (256 KiB for 512
-// tokens) and the results (256 KiB) fit a 1 MiB second-level cache; a strip pair fits L1.
+// Sizes: 256 rows x 512 columns of codes are 128 KiB, which with the tokens' chunk (256 KiB for 512
+// tokens) fit a 1 MiB second-level cache; a strip pair fits L1. Fewer rows would prepare the
+// tokens' sides more often: 128 cost 4 % of a prefill.
 
 #include <algorithm>
 #include <cstddef>
@@ -26,7 +27,7 @@ struct PanelGemmBody {
   static constexpr int kParts = static_cast<int>(kPanelRows) / kStripRows;
   static constexpr int kStrips = Isa::kTileStrips;
   static constexpr int kTokens = Isa::kTileTokens;
-  static constexpr int kPanels = 8;
+  static constexpr int kPanels = 16;
   static constexpr int64_t kChunk = 512;
   static constexpr int64_t kChunkBlocks = kChunk / kSubBlock;
 
@@ -136,8 +137,11 @@ struct PanelGemmBody {
                                  column / kTile.columns * kTile.bytes(),
                              n_blocks, s->strips + i * kParts);
         }
-        for (int64_t t = 0; t < x.m; t += kTokens) {
-          const Q8Rows tile = SliceRows(x, t, std::min<int64_t>(kTokens, x.m - t));
+        // Tiles of nearly the same size: a small one at the end would waste its loads of weights.
+        const int64_t n_tiles = (x.m + kTokens - 1) / kTokens;
+        for (int64_t i_tile = 0; i_tile < n_tiles; ++i_tile) {
+          const int64_t t = i_tile * x.m / n_tiles;
+          const Q8Rows tile = SliceRows(x, t, (i_tile + 1) * x.m / n_tiles - t);
           PrepareSides<F>(tile, column, n_blocks, &s->sides);
           // An odd number of strips leaves the last pair half used; its rows are beyond n_rows.
           for (int64_t i = 0; i < n_strips; i += kStrips) {
