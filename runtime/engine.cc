@@ -234,6 +234,7 @@ struct Engine::Parts {
   void OpenTrace(const std::string& policy, uint32_t capacity, uint64_t seed);
   void CloseTrace() noexcept;
   void RelayDense(ModelWeights* dense);
+  void RelayExperts();
 };
 
 std::unique_ptr<Pager> Engine::Parts::OpenPager(IoBackend io) const {
@@ -319,6 +320,31 @@ void Engine::Parts::RelayDense(ModelWeights* dense) {
   }
 }
 
+// Experts of a cache are re-laid when they are first used; where all are in memory, at load, so that
+// the first tokens are as fast as the others.
+void Engine::Parts::RelayExperts() {
+  if (plan.mode != MemoryMode::kResident) return;
+  const ModelConfig& config = store->config();
+  std::vector<ExpertId> layer_ids(static_cast<size_t>(config.n_experts));
+  for (int32_t layer = 0; layer < config.n_layers; ++layer) {
+    for (int32_t expert = 0; expert < config.n_experts; ++expert) {
+      layer_ids[static_cast<size_t>(expert)] = {layer, expert};
+    }
+    experts->Request(layer_ids);
+    for (size_t i = 0; i < layer_ids.size(); ++i) {
+      ExpertHandle handle = experts->Next();
+      const ExpertView& view = handle.view();
+      team->Run([&](const Worker& worker) {
+        for (const TensorView* matrix : {&view.gate, &view.up, &view.down}) {
+          matmul->Relay(worker, *matrix);
+        }
+      });
+      handle.SetLayouts(matmul->LayoutAfter(view.gate), matmul->LayoutAfter(view.up),
+                        matmul->LayoutAfter(view.down));
+    }
+  }
+}
+
 Engine::Engine() : parts_(std::make_unique<Parts>()) {}
 Engine::~Engine() {
   if (parts_ != nullptr) parts_->CloseTrace();
@@ -368,6 +394,7 @@ std::unique_ptr<Engine> Engine::Open(EngineOptions options) {
     return loaded ? parts.weights->View(name) : store.View(store.Get(name));
   });
   parts.RelayDense(&model.weights);
+  parts.RelayExperts();
   model.embedding = parts.embedding.get();
   model.experts = parts.observed ? parts.observed.get() : parts.experts.get();
   model.matmul = parts.matmul.get();
