@@ -174,9 +174,9 @@ MemoryPlan PlanMemory(const EngineOptions& options, const WeightStore& store, co
   const std::string_view left_out = LeftOnDisk(config);
   const uint64_t dense =
       ResidentWeights::MemoryBytes(store, *pager, /*experts=*/false, left_out) +
-      (left_out.empty() ? 0
-                        : RowReader::MemoryBytes(store, *pager, store.Get(left_out),
-                                                 options.chunk_tokens));
+      (left_out.empty()
+           ? 0
+           : RowReader::MemoryBytes(store, *pager, store.Get(left_out), options.chunk_tokens));
   plan.mode = options.mode;
   if (plan.mode == MemoryMode::kAuto) {
     plan.mode = all <= left ? MemoryMode::kResident : MemoryMode::kPaged;
@@ -284,8 +284,8 @@ void Engine::Parts::LoadExperts(std::unique_ptr<Pager> pager) {
     return;
   }
   if (const std::string_view name = LeftOnDisk(store->config()); !name.empty()) {
-    embedding = std::make_unique<RowReader>(
-        *store, OpenPager(pager->backend()), store->Get(name), options.chunk_tokens);
+    embedding = std::make_unique<RowReader>(*store, OpenPager(pager->backend()), store->Get(name),
+                                            options.chunk_tokens);
   }
   PolicyChoice choice = MakePolicy(options.policy, plan.cache.policy);
   policy = choice.spec;
@@ -320,8 +320,8 @@ void Engine::Parts::RelayDense(ModelWeights* dense) {
   }
 }
 
-// Experts of a cache are re-laid when they are first used; where all are in memory, at load, so that
-// the first tokens are as fast as the others.
+// Experts of a cache are re-laid when they are first used; where all are in memory, at load, so
+// that the first tokens are as fast as the others.
 void Engine::Parts::RelayExperts() {
   if (plan.mode != MemoryMode::kResident) return;
   const ModelConfig& config = store->config();
