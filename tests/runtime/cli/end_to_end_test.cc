@@ -382,6 +382,8 @@ TEST_CASE("chat on a terminal: prompt, commands, Ctrl-C stops the answer, Ctrl-D
   chat.Send("/stats\n");
   REQUIRE(chat.WaitFor("stats: prompt"));
   REQUIRE(chat.WaitFor("stopped: "));
+  // Typed before the prompt is there, the end of input would be the terminal's, and lost.
+  REQUIRE(chat.WaitFor("of 20000 tokens\r\n> "));
   chat.Send("\x04");
   const ProcessResult r = chat.Finish();
   CAPTURE(r.out);
