@@ -17,7 +17,8 @@ constexpr uint32_t kMinSlots = 2;  // one expert computed on, one arriving
 constexpr uint32_t kSlotsPerStagingSlot = 64;
 // What a pager holds by default, less a reserve for slots that drain.
 constexpr uint32_t kMaxPendingBlocks = 3072;
-constexpr int64_t kTouchPageBytes = 4096;
+constexpr uint64_t kTouchPageBytes = 4 * kKiB;
+constexpr uint64_t kHugePageBytes = 2 * kMiB;
 
 EntryId EntryOf(const PolicyConfig& config, ExpertId id) {
   STOKER_CHECK(id.layer >= 0 && id.layer < config.n_layers && id.expert >= 0 &&
@@ -27,35 +28,65 @@ EntryId EntryOf(const PolicyConfig& config, ExpertId id) {
 
 }  // namespace
 
+FileExtent NodeExtent(const Partition& partition, int node, const FileExtent& extent,
+                      int64_t rows) {
+  const auto [begin, end] = partition.NodeRows(node, rows);
+  const uint64_t row_bytes = extent.bytes / static_cast<uint64_t>(rows);
+  return {extent.file, extent.offset + static_cast<uint64_t>(begin) * row_bytes,
+          static_cast<uint64_t>(end - begin) * row_bytes};
+}
+
 CachePlan PlanCache(const WeightStore& store, const Pager& pager, uint64_t budget_bytes,
-                    bool prefetch) {
+                    bool prefetch, const Partition& partition) {
   const ModelConfig& model = store.config();
   CachePlan plan;
+  const auto n_nodes = static_cast<size_t>(partition.n_nodes());
+  std::vector<std::array<uint64_t, kExpertParts>> largest(n_nodes);
   plan.policy.n_layers = static_cast<int32_t>(model.n_layers);
   plan.policy.n_experts = static_cast<int32_t>(model.n_experts);
   plan.policy.top_k = static_cast<int32_t>(model.n_experts_per_token);
   for (int32_t layer = 0; layer < plan.policy.n_layers; ++layer) {
     uint64_t layer_bytes = 0;
     for (int32_t expert = 0; expert < plan.policy.n_experts; ++expert) {
-      uint64_t padded = 0;
       for (int p = 0; p < kExpertParts; ++p) {
-        const FileExtent extent = store.Expert({layer, expert}, static_cast<ExpertPart>(p)).extent;
-        padded += PaddedBytes(extent.offset, extent.bytes, pager.alignment());
-        layer_bytes += extent.bytes;
+        const ExpertPartExtent part = store.Expert({layer, expert}, static_cast<ExpertPart>(p));
+        layer_bytes += part.extent.bytes;
+        for (size_t node = 0; node < n_nodes; ++node) {
+          const FileExtent extent =
+              NodeExtent(partition, static_cast<int>(node), part.extent, part.rows);
+          uint64_t& most = largest[node][static_cast<size_t>(p)];
+          most = std::max(most, PaddedBytes(extent.offset, extent.bytes, pager.alignment()));
+        }
       }
-      plan.slot_bytes = std::max(plan.slot_bytes, padded);
     }
     plan.policy.layer_cost.push_back(static_cast<float>(layer_bytes) /
                                      static_cast<float>(plan.policy.n_experts));
   }
-  const uint64_t n_slots = std::min<uint64_t>(budget_bytes / plan.slot_bytes,
-                                              plan.policy.n_entries());
+  // A slot takes any expert, so each matrix has room for the largest of its kind.
+  plan.regions.resize(n_nodes);
+  for (size_t node = 0; node < n_nodes; ++node) {
+    SlotRegion& region = plan.regions[node];
+    for (size_t p = 0; p < kExpertParts; ++p) {
+      region.offset[p] = region.slot_bytes;
+      region.slot_bytes += largest[node][p];
+    }
+    plan.slot_bytes += region.slot_bytes;
+  }
+  // What the regions lose by beginning on huge pages.
+  plan.lost_bytes = (n_nodes - 1) * kHugePageBytes;
+  const uint64_t lost = std::min(budget_bytes, plan.lost_bytes);
+  const uint64_t n_slots =
+      std::min<uint64_t>((budget_bytes - lost) / plan.slot_bytes, plan.policy.n_entries());
   if (n_slots < std::min<uint64_t>(kMinSlots, plan.policy.n_entries())) {
     throw std::runtime_error("expert budget " + FormatBytes(budget_bytes) + " holds " +
                              std::to_string(n_slots) + " of at least " +
                              std::to_string(kMinSlots) + " experts of " +
                              FormatBytes(plan.slot_bytes) + "; raise --memory by " +
                              FormatBytes(kMinSlots * plan.slot_bytes - budget_bytes));
+  }
+  for (size_t node = 1; node < n_nodes; ++node) {
+    const SlotRegion& before = plan.regions[node - 1];
+    plan.regions[node].begin = AlignUp(before.begin + before.slot_bytes * n_slots, kHugePageBytes);
   }
   plan.n_slots = static_cast<uint32_t>(n_slots);
   if (prefetch && n_slots > kMinSlots && n_slots < plan.policy.n_entries()) {
@@ -72,7 +103,8 @@ ExpertCache::ExpertCache(const WeightStore& store, std::unique_ptr<Pager> pager,
                          ThreadTeam& team, AccessObserver* observer, PrefetchMode prefetch)
     : store_(store),
       config_(plan.policy),
-      slot_bytes_(plan.slot_bytes),
+      partition_(team.partition()),
+      regions_(plan.regions),
       observer_(observer),
       entries_(config_.n_entries()),
       pinned_(config_.n_entries(), 0),
@@ -98,10 +130,14 @@ ExpertCache::ExpertCache(const WeightStore& store, std::unique_ptr<Pager> pager,
   accesses_.reserve(per_layer);
   const auto most_blocks = static_cast<uint32_t>(
       std::clamp<size_t>(kMaxPendingBlocks / (per_layer * kExpertParts), 1, kMaxBlocks));
-  reads_.reserve(per_layer * kExpertParts * most_blocks);
-  block_bytes_ = AlignUp(std::max(plan.block_bytes, DivCeil<uint64_t>(slot_bytes_, most_blocks)),
-                         pager_->alignment());
+  STOKER_CHECK(regions_.size() == static_cast<size_t>(partition_.n_nodes()));
+  reads_.reserve(per_layer * kExpertParts * (most_blocks + regions_.size()));
+  block_bytes_ =
+      AlignUp(std::max(plan.block_bytes, DivCeil(plan.slot_bytes, uint64_t{most_blocks})),
+              pager_->alignment());
+  if (regions_.size() > 1) pieces_.resize(slots_.size() * kExpertParts * regions_.size());
   IndexExperts();
+  BindSlots();
   TouchSlots(team);
   pager_->RegisterMemory(memory_.span());
 }
@@ -122,20 +158,42 @@ void ExpertCache::IndexExperts() {
   }
 }
 
-// Each worker touches its share of each matrix, where its rows will be. The matrices of one expert
-// follow each other and are of nearly one size in every layer, so thirds of the slot will do.
+// Every region to its node. Where a node also has memory without workers, some slots lie there.
+void ExpertCache::BindSlots() {
+  if (!partition_.binds_rows()) {
+    memory_.Interleave(partition_.stripe_nodes(), "expert cache");
+    return;
+  }
+  PagePlan pages;
+  for (size_t node = 0; node < regions_.size(); ++node) {
+    if (regions_[node].slot_bytes == 0) continue;
+    double before = 0;
+    for (const Partition::Memory& memory : partition_.nodes()[node].memory) {
+      const double fraction = before / partition_.share(static_cast<int>(node));
+      const int64_t slot = CutAt(fraction, static_cast<int64_t>(slots_.size()));
+      pages.From(regions_[node].begin + static_cast<uint64_t>(slot) * regions_[node].slot_bytes,
+                 memory.os_node);
+      before += memory.share;
+    }
+  }
+  memory_.Bind(pages, "expert cache");
+}
+
+// The workers of a node touch its region: of every matrix of every slot the part where their rows
+// will be, so that pages which no policy binds lie there too. Matrices of one kind are of nearly
+// one size in every layer.
 void ExpertCache::TouchSlots(ThreadTeam& team) {
-  const auto matrix_bytes = static_cast<int64_t>(slot_bytes_ / kExpertParts);
   team.Run([&](const Worker& worker) {
+    const Worker local = worker.OnNode();
+    const SlotRegion& region = regions_[static_cast<size_t>(worker.node)];
     for (uint32_t slot = 0; slot < slots_.size(); ++slot) {
-      for (int p = 0; p < kExpertParts; ++p) {
-        std::byte* matrix = SlotMemory(slot) + p * matrix_bytes;
-        const int64_t bytes =
-            p + 1 < kExpertParts ? matrix_bytes
-                                 : static_cast<int64_t>(slot_bytes_) - p * matrix_bytes;
-        const auto [begin, end] = worker.Share(bytes, kTouchPageBytes);
-        for (int64_t at = begin; at < end; at += kTouchPageBytes) {
-          *static_cast<volatile std::byte*>(matrix + at) = std::byte{0};
+      for (size_t p = 0; p < kExpertParts; ++p) {
+        const uint64_t part_end = p + 1 < kExpertParts ? region.offset[p + 1] : region.slot_bytes;
+        std::byte* part = SlotPart(slot, static_cast<size_t>(worker.node), p);
+        const auto [begin, end] = local.Share(static_cast<int64_t>(part_end - region.offset[p]),
+                                              static_cast<int64_t>(kTouchPageBytes));
+        for (int64_t at = begin; at < end; at += static_cast<int64_t>(kTouchPageBytes)) {
+          *static_cast<volatile std::byte*>(part + at) = std::byte{0};
         }
       }
     }

@@ -2,9 +2,11 @@
 
 // The expert cache of paged mode: a fixed number of slots, each large enough for the three matrices
 // of any one expert, filled by a Pager and emptied by a CachePolicy. Owns the slots (huge pages,
-// all touched at open), the pager and the policy; borrows the weight store. After construction it
-// allocates nothing. Engine-thread only, and so are its handles. It neither computes nor decides
-// who is evicted, and what it returns never depends on policy, budget or the order of arrival.
+// all touched at open), the pager and the policy; borrows the weight store. A slot has a part in
+// the memory of every node of the team's partition, which reads land in: the rows computed there.
+// After construction it allocates nothing. Engine-thread only, and so are its handles. It neither
+// computes nor decides who is evicted, and what it returns never depends on policy, budget or the
+// order of arrival.
 //
 // Order of events. Request marks the announced experts as pinned and goes through them in the order
 // given: a hit is told to the policy; a miss takes a free slot or the policy's victim, and its
@@ -66,26 +68,45 @@ struct CacheStats {
   PagerStats pager;
 };
 
+// One node's part of the slots: a region of memory in which its parts of all slots follow each
+// other, and where in such a part the rows of each matrix begin.
+struct SlotRegion {
+  uint64_t begin = 0;       // of the region, multiple of a huge page
+  uint64_t slot_bytes = 0;  // of one slot's part
+  uint64_t offset[kExpertParts] = {};
+};
+
 // Slots for a budget, and what a policy must know of them.
 struct CachePlan {
-  uint64_t slot_bytes = 0;
+  uint64_t slot_bytes = 0;  // over all regions
   uint32_t n_slots = 0;    // that the policy rules over: its capacity
   uint32_t n_staging = 0;  // more, for reads on speculation
   uint64_t block_bytes = 2 * 1024 * 1024;  // least bytes of a block of rows
   PolicyConfig policy;
-  uint64_t memory_bytes() const { return slot_bytes * (n_slots + n_staging); }
+  std::vector<SlotRegion> regions;  // by node of the partition
+  uint64_t lost_bytes = 0;          // at most, between regions
+  uint64_t memory_bytes() const {
+    const uint64_t last_begin = regions.empty() ? 0 : regions.back().begin;
+    const uint64_t last_bytes = regions.empty() ? 0 : regions.back().slot_bytes;
+    return last_begin + last_bytes * (n_slots + n_staging);
+  }
 };
 
+// The part of a matrix of `rows` rows that a node of the partition reads.
+FileExtent NodeExtent(const Partition& partition, int node, const FileExtent& extent, int64_t rows);
+
 // budget_bytes: for slots alone; what exceeds all experts of the model is left. `prefetch`: sets
-// slots aside for it, one in 64 and at least one, where more than two are to be had. Throws
-// std::runtime_error with numbers when the budget holds fewer than two slots.
+// slots aside for it, one in 64 and at least one, where more than two are to be had. `partition` is
+// that of the team which will compute. Throws std::runtime_error with numbers when the budget holds
+// fewer than two slots.
 CachePlan PlanCache(const WeightStore& store, const Pager& pager, uint64_t budget_bytes,
-                    bool prefetch = false);
+                    bool prefetch = false, const Partition& partition = Partition(1));
 
 class ExpertCache final : public ExpertSource {
  public:
-  // `pager` reads the files of `store`; `policy` was made from plan.policy. The slots are touched
-  // by `team`. Throws std::system_error when memory is refused. `observer` may be null.
+  // `pager` reads the files of `store`; `policy` was made from plan.policy, and the plan for the
+  // partition of `team`. The slots are bound to its nodes and touched by its workers. Throws
+  // std::system_error when memory is refused. `observer` may be null.
   ExpertCache(const WeightStore& store, std::unique_ptr<Pager> pager,
               std::unique_ptr<CachePolicy> policy, const CachePlan& plan, ThreadTeam& team,
               AccessObserver* observer = nullptr, PrefetchMode prefetch = PrefetchMode::kAuto);
@@ -106,6 +127,7 @@ class ExpertCache final : public ExpertSource {
   const PrefetchGovernor& governor() const { return governor_; }
   uint32_t n_slots() const { return config_.capacity; }
   uint64_t memory_bytes() const { return memory_.size(); }
+  const NodeBuffer& memory() const { return memory_; }
   const Pager& pager() const { return *pager_; }
   // Complete and resident now.
   bool Contains(ExpertId id) const;
@@ -154,11 +176,13 @@ class ExpertCache final : public ExpertSource {
   void Relaid(ExpertId id, uint32_t slot, const ExpertView& view) override;
 
   void IndexExperts();
+  void BindSlots();
   void TouchSlots(ThreadTeam& team);
   void StartQueued();
   void TellPolicy(Announced& item);
   void StartRead(Announced& item, uint32_t slot);
   void ReadBlocks(EntryId entry, uint32_t slot, bool speculative);
+  void ReadMatrix(uint32_t slot, uint32_t part, bool speculative, TensorView& view);
   uint32_t AcquireSlot(Announced& item);
   void JudgeGuesses(std::span<const ExpertId> ids, bool decode);
   uint32_t FindStagingSlot();
@@ -182,19 +206,25 @@ class ExpertCache final : public ExpertSource {
   Announced* PickInOrder();
   [[noreturn]] void ThrowFailure();
   void CloseAnnouncement();
-  std::byte* SlotMemory(uint32_t slot) const { return memory_.data() + slot * slot_bytes_; }
+  // Where a node's rows of a matrix go.
+  std::byte* SlotPart(uint32_t slot, size_t node, size_t part) const {
+    const SlotRegion& region = regions_[node];
+    return memory_.data() + region.begin + slot * region.slot_bytes + region.offset[part];
+  }
 
   static constexpr uint32_t kMaxBlocks = 16;  // of one matrix: bits of Slot::arrived
   static constexpr uint64_t kTagsPerSlot = 64;
 
   const WeightStore& store_;
   const PolicyConfig config_;
-  const uint64_t slot_bytes_;
+  const Partition partition_;
+  const std::vector<SlotRegion> regions_;
   uint64_t block_bytes_ = 0;
   AccessObserver* const observer_;
   std::vector<Entry> entries_;    // [n_layers * n_experts]
   std::vector<uint8_t> pinned_;   // [n_layers * n_experts], as the policy sees it: bits below
   std::vector<Slot> slots_;
+  std::vector<RowPiece> pieces_;  // [slots, kExpertParts, n_nodes]; empty with one node
   std::vector<uint32_t> free_slots_;
   std::unique_ptr<CachePolicy> policy_;
 

@@ -43,26 +43,44 @@ void ExpertCache::ReadBlocks(EntryId entry, uint32_t index, bool speculative) {
   slot.entry = entry;
   const std::array<TensorView*, kExpertParts> views = {&slot.view.gate, &slot.view.up,
                                                        &slot.view.down};
-  const uint64_t alignment = pager_->alignment();
-  std::byte* memory = SlotMemory(index);
   for (uint32_t p = 0; p < kExpertParts; ++p) {
-    const Part& part = entries_[entry].parts[p];
-    const FileExtent& extent = part.extent;
-    *views[p] = part.shape;
+    *views[p] = entries_[entry].parts[p].shape;
     views[p]->may_relay = true;
-    views[p]->data = memory + extent.offset % alignment;
+    ReadMatrix(index, p, speculative, *views[p]);
+  }
+}
+
+// The blocks of one matrix, which belongs to every node in part; points the view to where they go.
+void ExpertCache::ReadMatrix(uint32_t index, uint32_t p, bool speculative, TensorView& view) {
+  Slot& slot = slots_[index];
+  const FileExtent& whole = entries_[slot.entry].parts[p].extent;
+  const uint64_t alignment = pager_->alignment();
+  const size_t n_nodes = regions_.size();
+  uint32_t block = 0;
+  for (size_t node = 0; node < n_nodes; ++node) {
+    const FileExtent extent = NodeExtent(partition_, static_cast<int>(node), whole, view.rows());
+    if (extent.bytes == 0) continue;
+    std::byte* const memory = SlotPart(index, node, p);
+    const std::byte* const data = memory + extent.offset % alignment;
+    if (view.data == nullptr) view.data = data;
+    if (n_nodes > 1) {
+      RowPiece* pieces = pieces_.data() + (index * kExpertParts + p) * n_nodes;
+      view.pieces = pieces;
+      pieces[view.n_pieces++] = {partition_.NodeRows(static_cast<int>(node), view.rows()).first,
+                                 data};
+    }
     const uint64_t aligned = AlignDown(extent.offset, alignment);
     uint64_t begin = extent.offset;
-    for (uint32_t block = 0; begin < extent.offset + extent.bytes; ++block) {
-      STOKER_CHECK(block < kMaxBlocks);
-      const uint64_t end = BlockOffset(extent, block + 1);
-      reads_.push_back({extent.file, begin, end - begin,
-                        memory + (AlignDown(begin, alignment) - aligned),
-                        Tags(index).first + p * kMaxBlocks + block, speculative});
+    for (uint32_t i = 0; begin < extent.offset + extent.bytes; ++i, ++block) {
+      const uint64_t end = BlockOffset(extent, i + 1);
+      // With one node every block has a bit of its own; with more, rows are not waited for.
+      STOKER_CHECK(block < kMaxBlocks || n_nodes > 1);
+      reads_.push_back(
+          {extent.file, begin, end - begin, memory + (AlignDown(begin, alignment) - aligned),
+           Tags(index).first + p * kMaxBlocks + std::min(block, kMaxBlocks - 1), speculative});
       ++slot.blocks_pending;
       begin = end;
     }
-    memory += PaddedBytes(extent.offset, extent.bytes, alignment);
   }
 }
 

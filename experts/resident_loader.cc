@@ -62,6 +62,8 @@ bool OverlapsAny(const std::vector<FileExtent>& sorted, const FileExtent& extent
 struct Matrix {
   FileExtent extent;
   int64_t rows = 1;
+  int64_t unit = 1;  // TensorView::row_unit
+  TensorPlacement placement = TensorPlacement::kRows;
 };
 
 std::vector<Matrix> MatricesToLoad(const WeightStore& store, bool experts,
@@ -72,7 +74,8 @@ std::vector<Matrix> MatricesToLoad(const WeightStore& store, bool experts,
     if (tensor.extent.bytes == 0 || OverlapsAny(expert_extents, tensor.extent)) continue;
     if (tensor.name == without) continue;
     const size_t n_dims = tensor.shape.size();
-    matrices.push_back({tensor.extent, n_dims >= 2 ? tensor.shape[n_dims - 2] : 1});
+    matrices.push_back({tensor.extent, n_dims >= 2 ? tensor.shape[n_dims - 2] : 1,
+                        store.RowUnit(tensor), PlacementOf(store, tensor)});
   }
   if (experts) {
     const ModelConfig& config = store.config();
@@ -80,7 +83,7 @@ std::vector<Matrix> MatricesToLoad(const WeightStore& store, bool experts,
       for (int32_t expert = 0; expert < config.n_experts; ++expert) {
         for (int p = 0; p < kExpertParts; ++p) {
           const ExpertPartExtent part = store.Expert({layer, expert}, static_cast<ExpertPart>(p));
-          matrices.push_back({part.extent, part.rows});
+          matrices.push_back({.extent = part.extent, .rows = part.rows});
         }
       }
     }
@@ -140,8 +143,9 @@ struct Stretch {
 
 // For each worker the stretches it touches first: its rows of every matrix, to the huge page.
 std::vector<std::vector<Stretch>> PartitionByRows(const std::vector<Matrix>& matrices,
-                                                  const Layout& layout, int n_workers) {
-  std::vector<std::vector<Stretch>> of_worker(static_cast<size_t>(n_workers));
+                                                  const Layout& layout,
+                                                  const Partition& partition) {
+  std::vector<std::vector<Stretch>> of_worker(static_cast<size_t>(partition.n_workers()));
   uint64_t begin = 0;
   size_t owner = 0;
   const auto start = [&](uint64_t position, size_t worker) {
@@ -156,13 +160,44 @@ std::vector<std::vector<Stretch>> PartitionByRows(const std::vector<Matrix>& mat
     const Run& run = FindRun(layout.runs, matrix.extent);
     const uint64_t position = run.position + (matrix.extent.offset - run.file_offset);
     const uint64_t row_bytes = matrix.extent.bytes / static_cast<uint64_t>(matrix.rows);
-    for (int w = 0; w < n_workers; ++w) {
-      const auto [first, last] = Worker{w, n_workers, 0}.Share(matrix.rows);
+    for (int w = 0; w < partition.n_workers(); ++w) {
+      const auto [first, last] = partition.Rows(w, matrix.rows, matrix.unit);
       if (first < last) start(position + static_cast<uint64_t>(first) * row_bytes, w);
     }
   }
   if (layout.bytes > begin) of_worker[owner].push_back({begin, layout.bytes});
   return of_worker;
+}
+
+// The node of every page, by the same rows. Vectors and the router, which the first node alone
+// reads, lie on the first; of the embedding a token reads one row, so it is striped.
+PagePlan PlanPages(const std::vector<Matrix>& matrices, const Layout& layout,
+                   const Partition& partition) {
+  PagePlan plan;
+  const int first_node = partition.nodes().front().memory.front().os_node;
+  for (const Matrix& matrix : matrices) {
+    const Run& run = FindRun(layout.runs, matrix.extent);
+    const uint64_t position = run.position + (matrix.extent.offset - run.file_offset);
+    switch (matrix.placement) {
+      case TensorPlacement::kRows:
+        plan.AddRows(partition, position, matrix.extent.bytes / static_cast<uint64_t>(matrix.rows),
+                     matrix.rows, matrix.unit);
+        break;
+      case TensorPlacement::kInterleaved:
+        // Without nodes to take turns, everything is on one.
+        if (partition.stripe_nodes().empty()) {
+          plan.From(position, first_node);
+        } else {
+          plan.AddStripes(partition, position, matrix.extent.bytes);
+        }
+        break;
+      case TensorPlacement::kReplicated:
+      case TensorPlacement::kFirst:
+        plan.From(position, first_node);
+        break;
+    }
+  }
+  return plan;
 }
 
 // Hands out, per worker, the next bytes to touch and read.
@@ -280,6 +315,14 @@ void AdviseWillNeed(const TensorView& view) {
 
 }  // namespace
 
+TensorPlacement PlacementOf(const WeightStore& store, const StoredTensor& tensor) {
+  if (tensor.name == "token_embd.weight" && !store.config().tied_embeddings) {
+    return TensorPlacement::kInterleaved;
+  }
+  if (tensor.name.ends_with(".ffn_gate_inp.weight")) return TensorPlacement::kFirst;
+  return tensor.shape.size() < 2 ? TensorPlacement::kReplicated : TensorPlacement::kRows;
+}
+
 uint64_t ResidentWeights::MemoryBytes(const WeightStore& store, const Pager& pager, bool experts,
                                       std::string_view without) {
   return LayOut(MatricesToLoad(store, experts, without), pager.alignment()).bytes;
@@ -294,9 +337,15 @@ ResidentWeights ResidentWeights::Load(const WeightStore& store, Pager& pager, Th
   weights.store_ = &store;
   weights.has_experts_ = options.experts;
   weights.memory_ = NodeBuffer::Allocate(layout.bytes, "resident weights");
+  const Partition& partition = team.partition();
+  if (partition.binds_rows()) {
+    weights.memory_.Bind(PlanPages(matrices, layout, partition), "resident weights");
+  } else {
+    weights.memory_.Interleave(partition.stripe_nodes(), "resident weights");
+  }
   std::byte* const memory = weights.memory_.data();
 
-  WaveCutter cutter(PartitionByRows(matrices, layout, team.size()));
+  WaveCutter cutter(PartitionByRows(matrices, layout, partition));
   LoadReader reader(store, pager, layout, memory, options.progress);
   while (cutter.Cut()) {
     team.Run([&](const Worker& worker) {

@@ -4,7 +4,8 @@
 // The memory is an image of the file: runs of neighbouring tensors are read as they lie there, so
 // padding costs next to nothing and every read is large and sequential. Pages are first touched by
 // the worker that will compute on those rows, while the reads of the previous stretch are under
-// way. ResidentWeights owns the memory; views borrow from it. Immutable after Load: thread-safe.
+// way, and bound to its node as the team's partition says. ResidentWeights owns the memory; views
+// borrow from it. Immutable after Load: thread-safe.
 
 #include <cstddef>
 #include <cstdint>
@@ -18,12 +19,16 @@
 #include "mmap/tensor_view.h"
 #include "mmap/weight_store.h"
 #include "numa/node_buffer.h"
+#include "numa/placement_plan.h"
 #include "numa/thread_team.h"
 
 namespace stoker {
 
 // bytes done, bytes in all. Called on the loading thread, at least at the start and at the end.
 using LoadProgress = std::function<void(uint64_t, uint64_t)>;
+
+// How a tensor outside the experts is placed when nodes share the weights.
+TensorPlacement PlacementOf(const WeightStore& store, const StoredTensor& tensor);
 
 struct ResidentOptions {
   bool experts = true;  // false: dense tensors only (paged mode)
@@ -52,7 +57,7 @@ class ResidentWeights {
 
   bool has_experts() const { return has_experts_; }
   uint64_t memory_bytes() const { return memory_.size(); }
-  std::span<std::byte> memory() const { return memory_.span(); }
+  const NodeBuffer& memory() const { return memory_; }
 
   // A stretch of a file and where it lies in memory: position == file_offset modulo the alignment.
   struct Run {

@@ -87,7 +87,16 @@ TensorView WeightStore::View(const StoredTensor& tensor) const {
   for (size_t d = 0; d < tensor.shape.size(); ++d) view.shape[d] = tensor.shape[d];
   view.data = Mapped(tensor.extent);
   view.bytes = tensor.extent.bytes;
+  view.row_unit = RowUnit(tensor);
   return view;
+}
+
+int64_t WeightStore::RowUnit(const StoredTensor& tensor) const {
+  const auto is = [&](std::string_view part) { return tensor.name.ends_with(part); };
+  if (is(".attn_qkv.weight")) return 3 * config_.head_dim;
+  if (is(".attn_q.weight")) return config_.n_heads / config_.n_kv_heads * config_.head_dim;
+  if (is(".attn_k.weight") || is(".attn_v.weight")) return config_.head_dim;
+  return 1;
 }
 
 ExpertPartExtent WeightStore::Expert(ExpertId id, ExpertPart part) const {

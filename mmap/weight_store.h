@@ -95,6 +95,9 @@ class WeightStore {
   // The mapped bytes of an extent: valid for the store's lifetime. Touching them pages in.
   const std::byte* Mapped(const FileExtent& extent) const;
   TensorView View(const StoredTensor& tensor) const;
+  // TensorView::row_unit of a tensor: the rows of q, k and v of a lightning head; those of a kv
+  // head, with its group of queries in q; 1 for all others.
+  int64_t RowUnit(const StoredTensor& tensor) const;
 
   // One matrix of one expert. The id must be one of the config's; anything else is a bug.
   ExpertPartExtent Expert(ExpertId id, ExpertPart part) const;

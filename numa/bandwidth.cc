@@ -1,6 +1,7 @@
 #include "numa/bandwidth.h"
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
@@ -81,6 +82,53 @@ NodeBuffer MakeProbeBuffer(ThreadTeam& team, uint64_t bytes, int node) {
     }
   });
   return buffer;
+}
+
+std::vector<double> MeasureLocalBandwidth(ThreadTeam& team, const std::vector<int>& os_nodes,
+                                          uint64_t bytes) {
+  using Clock = std::chrono::steady_clock;
+  constexpr int kPasses = 5;
+  const size_t n = os_nodes.size();
+  STOKER_CHECK(n == static_cast<size_t>(team.partition().n_nodes()));
+  const uint64_t node_bytes = AlignDown(bytes / n, uint64_t{kShareGrainBytes});
+  STOKER_CHECK(node_bytes > 0);
+  std::vector<NodeBuffer> buffers;
+  for (const int os_node : os_nodes) {
+    buffers.push_back(NodeBuffer::Allocate(node_bytes, "the bandwidth probe", os_node));
+  }
+  const XorFn read = WidestLoads();
+  std::vector<std::array<double, kPasses>> samples(n);
+  std::atomic<uint64_t> sink{0};
+  team.Run([&](const Worker& worker) {
+    const auto node = static_cast<size_t>(worker.node);
+    const Worker local = worker.OnNode();
+    const auto [begin, end] = local.Share(static_cast<int64_t>(node_bytes), kShareGrainBytes);
+    std::byte* const data = buffers[node].data();
+    for (int64_t at = begin; at + 8 <= end; at += 8) {
+      StoreLe<uint64_t>(data + at, static_cast<uint64_t>(at) * 0x9e3779b97f4a7c15U);
+    }
+    worker.Barrier();
+    for (int pass = 0; pass < kPasses; ++pass) {
+      local.Barrier();
+      const Clock::time_point start = Clock::now();
+      const uint64_t sum = read(data + begin, end - begin);
+      local.Barrier();
+      sink.fetch_xor(sum, std::memory_order_relaxed);
+      const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+      if (local.index == 0) {
+        samples[node][static_cast<size_t>(pass)] =
+            static_cast<double>(node_bytes) / std::max(seconds, 1e-9);
+      }
+    }
+  });
+  std::vector<double> result;
+  for (std::array<double, kPasses>& of_node : samples) {
+    std::sort(of_node.begin(), of_node.end());
+    result.push_back(of_node[kPasses / 2]);
+  }
+  const auto [least, most] = std::minmax_element(result.begin(), result.end());
+  if (*least > 0.9 * *most) std::fill(result.begin(), result.end(), double{*most});
+  return result;
 }
 
 ReadBandwidth MeasureReadBandwidth(ThreadTeam& team, std::span<const std::byte> buffer,

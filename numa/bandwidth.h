@@ -35,6 +35,14 @@ uint64_t ProbeBytes(const Topology& topology, uint64_t usable_bytes);
 // node as in NodeBuffer::Allocate.
 NodeBuffer MakeProbeBuffer(ThreadTeam& team, uint64_t bytes, int node = -1);
 
+// Bytes per second that the workers of each node of the team's partition read from memory of their
+// own node, all nodes at once, by index; in a team whose places were given. `os_nodes`: where each
+// node's buffer is bound. Half a second and `bytes` of memory in all. Nodes that differ by less
+// than a tenth are reported as equal: that much is noise, and a symmetric machine should be cut
+// evenly.
+std::vector<double> MeasureLocalBandwidth(ThreadTeam& team, const std::vector<int>& os_nodes,
+                                          uint64_t bytes);
+
 // Streams the whole buffer `passes` times (> 0) after one untimed pass, all workers at once, each
 // its contiguous share. The buffer should be larger than the caches; weights that are resident
 // anyway serve as well. Timed region: from barrier to barrier around the loads of all workers.

@@ -12,6 +12,7 @@
 #include <climits>
 #include <cstdint>
 #include <cstring>
+#include <fstream>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -33,19 +34,26 @@ constexpr int kMaxNodes = 1024;  // The kernel's own limit (CONFIG_NODES_SHIFT 1
                               " (lower --memory or free memory)");
 }
 
-// Sets the memory policy of the range. MPOL_PREFERRED, not MPOL_BIND: on a full node BIND calls the
-// OOM killer although other nodes have room, PREFERRED takes a remote page, which the placement
-// check after loading counts and reports. The raw syscall keeps libnuma out of the program.
-void BindToNode(void* address, size_t bytes, int node, std::string_view what) {
-  STOKER_CHECK(node < kMaxNodes);
+using NodeMask = std::array<unsigned long, kMaxNodes / (sizeof(unsigned long) * CHAR_BIT)>;
+
+NodeMask MaskOf(std::span<const int> os_nodes) {
   constexpr size_t kBitsPerWord = sizeof(unsigned long) * CHAR_BIT;
-  std::array<unsigned long, kMaxNodes / kBitsPerWord> mask{};
-  mask[static_cast<size_t>(node) / kBitsPerWord] = 1UL
-                                                   << (static_cast<size_t>(node) % kBitsPerWord);
-  // The kernel looks at maxnode - 1 bits.
-  if (::syscall(SYS_mbind, address, bytes, MPOL_PREFERRED, mask.data(), kMaxNodes + 1, 0) == 0) {
-    return;
+  NodeMask mask{};
+  for (const int node : os_nodes) {
+    STOKER_CHECK(node >= 0 && node < kMaxNodes);
+    mask[static_cast<size_t>(node) / kBitsPerWord] |= 1UL
+                                                      << (static_cast<size_t>(node) % kBitsPerWord);
   }
+  return mask;
+}
+
+// Sets the memory policy of the range; false when the kernel does not let us, which it says once.
+// The raw syscall keeps libnuma out of the program.
+bool SetPolicy(void* address, size_t bytes, int policy, std::span<const int> os_nodes,
+               std::string_view what) {
+  const NodeMask mask = MaskOf(os_nodes);
+  // The kernel looks at maxnode - 1 bits.
+  if (::syscall(SYS_mbind, address, bytes, policy, mask.data(), kMaxNodes + 1, 0) == 0) return true;
   const int error = errno;
   if (error == EPERM || error == ENOSYS) {
     // Containers filter the call, kernels without NUMA lack it: first touch places the pages then.
@@ -56,11 +64,26 @@ void BindToNode(void* address, size_t bytes, int node, std::string_view what) {
           "touched. In a container: --cap-add SYS_NICE",
           std::strerror(error));
     }
-    return;
+    return false;
   }
   throw std::system_error(error, std::generic_category(),
                           "mbind of " + FormatBytes(bytes) + " for " + std::string(what) +
-                              " to node " + std::to_string(node));
+                              " to node " + std::to_string(os_nodes.front()));
+}
+
+// MPOL_PREFERRED, not MPOL_BIND: on a full node BIND calls the OOM killer although other nodes have
+// room, PREFERRED takes a remote page, which the check after loading counts and reports.
+bool BindToNode(void* address, size_t bytes, int node, std::string_view what) {
+  return SetPolicy(address, bytes, MPOL_PREFERRED, {&node, 1}, what);
+}
+
+// Every range becomes a mapping of its own in the kernel's eyes; a quarter of what it allows is
+// left to everything else.
+size_t MaxRanges() {
+  std::ifstream file("/proc/sys/vm/max_map_count");
+  size_t count = 0;
+  if (!(file >> count)) count = 65530;  // the kernel's default
+  return count / 4 * 3;
 }
 
 }  // namespace
@@ -91,14 +114,38 @@ NodeBuffer NodeBuffer::Allocate(size_t bytes, std::string_view what, int node) {
 
   // A kernel without transparent huge pages answers EINVAL; small pages are slower, not wrong.
   if (huge) ::madvise(buffer.data_, buffer.mapped_bytes_, MADV_HUGEPAGE);
-  if (node >= 0) BindToNode(buffer.data_, buffer.mapped_bytes_, node, what);
+  if (node >= 0) {
+    BindToNode(buffer.data_, buffer.mapped_bytes_, node, what);
+    buffer.bound_ranges_ = {{0, buffer.mapped_bytes_, node}};
+  }
   return buffer;
+}
+
+void NodeBuffer::Bind(const PagePlan& plan, std::string_view what) {
+  bound_ranges_ = plan.Ranges(mapped_bytes_, kSmallPageBytes);
+  if (const size_t most = MaxRanges(); bound_ranges_.size() > most) {
+    spdlog::warn(
+        "{} would need {} mappings of the {} that vm.max_map_count leaves; parts of matrices are "
+        "rounded to huge pages. To mend it: sudo sysctl vm.max_map_count={}",
+        what, bound_ranges_.size(), most, 4 * bound_ranges_.size());
+    bound_ranges_ = plan.Ranges(mapped_bytes_, kHugePageBytes);
+  }
+  for (const PagePlan::Range& range : bound_ranges_) {
+    if (range.os_node < 0) continue;
+    if (!BindToNode(data_ + range.begin, range.end - range.begin, range.os_node, what)) return;
+  }
+}
+
+void NodeBuffer::Interleave(const std::vector<int>& os_nodes, std::string_view what) {
+  if (os_nodes.empty() || mapped_bytes_ == 0) return;
+  SetPolicy(data_, mapped_bytes_, MPOL_INTERLEAVE, os_nodes, what);
 }
 
 NodeBuffer::NodeBuffer(NodeBuffer&& other) noexcept
     : data_(std::exchange(other.data_, nullptr)),
       size_(std::exchange(other.size_, 0)),
-      mapped_bytes_(std::exchange(other.mapped_bytes_, 0)) {}
+      mapped_bytes_(std::exchange(other.mapped_bytes_, 0)),
+      bound_ranges_(std::move(other.bound_ranges_)) {}
 
 NodeBuffer& NodeBuffer::operator=(NodeBuffer&& other) noexcept {
   // Through a temporary, so that the old memory goes back now and not with `other`.
@@ -106,6 +153,7 @@ NodeBuffer& NodeBuffer::operator=(NodeBuffer&& other) noexcept {
   std::swap(data_, taken.data_);
   std::swap(size_, taken.size_);
   std::swap(mapped_bytes_, taken.mapped_bytes_);
+  std::swap(bound_ranges_, taken.bound_ranges_);
   return *this;
 }
 

@@ -1,13 +1,17 @@
 #pragma once
 
 // A move-only block of anonymous memory in huge pages where the system grants them (transparent
-// huge pages by madvise), optionally bound to a NUMA node. The memory is zero. Not thread-safe;
+// huge pages by madvise), optionally bound to NUMA nodes, as a whole or page by page. It remembers
+// what it was bound to, so that page_check.h can compare. The memory is zero. Not thread-safe;
 // the bytes are whatever their user makes them. It never swaps budgets: check memory_limits.h
 // before allocating.
 
 #include <cstddef>
 #include <span>
 #include <string_view>
+#include <vector>
+
+#include "numa/page_plan.h"
 
 namespace stoker {
 
@@ -20,6 +24,16 @@ class NodeBuffer {
   // the size. Binding that the kernel refuses (EPERM in containers) degrades to first touch, with
   // one log line per process.
   static NodeBuffer Allocate(size_t bytes, std::string_view what, int node = -1);
+
+  // Before the pages are touched: every page shall come from the node that the plan names. Refusal
+  // as in Allocate. Where the plan has more ranges than the kernel allows a process mappings, cuts
+  // are rounded to huge pages, with one log line.
+  void Bind(const PagePlan& plan, std::string_view what);
+  // Before the pages are touched: pages come from these nodes in turn. No nodes: nothing happens.
+  void Interleave(const std::vector<int>& os_nodes, std::string_view what);
+
+  // Ascending; what was asked for, whether or not the kernel obeyed. Empty: not bound by ranges.
+  const std::vector<PagePlan::Range>& bound_ranges() const { return bound_ranges_; }
 
   NodeBuffer(NodeBuffer&& other) noexcept;
   NodeBuffer& operator=(NodeBuffer&& other) noexcept;
@@ -39,6 +53,7 @@ class NodeBuffer {
   std::byte* data_ = nullptr;
   size_t size_ = 0;
   size_t mapped_bytes_ = 0;
+  std::vector<PagePlan::Range> bound_ranges_;
 };
 
 class ThreadTeam;

@@ -9,11 +9,10 @@
 
 #include "numa/bytes.h"
 #include "numa/check.h"
+#include "numa/partition.h"
 
 namespace stoker {
 namespace {
-
-constexpr uint64_t kStripeBytes = 2 * kMiB;  // what INTERLEAVE does with huge pages
 
 // The machine as the plan needs it, by index in Topology::nodes.
 struct Machine {
@@ -130,8 +129,8 @@ std::vector<double> FillByWeight(const std::vector<double>& weights,
   return taken;
 }
 
-// Cuts at the multiples of the grain nearest to the cumulative shares. Every matrix of one shape is
-// cut alike, because a cache slot takes any expert.
+// Cuts at the multiples of the grain nearest to the cumulative shares, as Partition does. Every
+// matrix of one shape is cut alike, because a cache slot takes any expert.
 std::vector<PlannedPart> CutRows(const PlannedTensor& tensor, const std::vector<double>& shares) {
   std::vector<PlannedPart> parts;
   const int64_t grains = DivCeil(tensor.rows, tensor.row_grain);
@@ -143,13 +142,19 @@ std::vector<PlannedPart> CutRows(const PlannedTensor& tensor, const std::vector<
   }
   for (int i = 0; i <= last_with_share; ++i) {
     cumulative += shares[static_cast<size_t>(i)];
-    const int64_t cut =
-        i == last_with_share ? grains : std::llround(cumulative * static_cast<double>(grains));
+    const int64_t cut = i == last_with_share ? grains : CutAt(cumulative, grains);
     const int64_t end = std::min(cut * tensor.row_grain, tensor.rows);
     if (end > begin) parts.push_back({.node = i, .row_begin = begin, .row_end = end});
     begin = std::max(begin, end);
   }
   return parts;
+}
+
+// All rows on the first node with a share.
+std::vector<PlannedPart> OnFirst(const PlannedTensor& tensor, const std::vector<double>& shares) {
+  const auto first = std::find_if(shares.begin(), shares.end(), [](double s) { return s > 0; });
+  const auto node = first != shares.end() ? static_cast<int>(first - shares.begin()) : 0;
+  return {{.node = node, .row_begin = 0, .row_end = tensor.rows}};
 }
 
 // Stripes in turn over the nodes with capacity; the remainder goes to the first ones.
@@ -204,6 +209,7 @@ std::vector<double> RowShares(const Topology& topology, const Machine& machine,
           room[i] -= static_cast<double>(tensor.row_grain * tensor.row_bytes * tensor.count);
           break;
         case TensorPlacement::kReplicated:
+        case TensorPlacement::kFirst:
           room[i] -= bytes;
           break;
         case TensorPlacement::kInterleaved:
@@ -216,24 +222,67 @@ std::vector<double> RowShares(const Topology& topology, const Machine& machine,
   return FillByWeight(machine.bandwidth, room, row_bytes);
 }
 
+// "3,1" -> {3, 1}; empty when malformed or a share is not above zero.
+std::vector<double> ParseShares(std::string_view text) {
+  std::vector<double> shares;
+  const char* at = text.data();
+  const char* const end = text.data() + text.size();
+  while (true) {
+    double share = 0;
+    const auto parsed = std::from_chars(at, end, share);
+    if (parsed.ec != std::errc{} || !(share > 0) || share > 1e15) return {};
+    shares.push_back(share);
+    if (parsed.ptr == end) return shares;
+    if (*parsed.ptr != ',') return {};
+    at = parsed.ptr + 1;
+  }
+}
+
+// Shares of the choice instead of bandwidths, for the nodes that compute.
+void TakeShares(const NumaChoice& choice, Machine& machine) {
+  if (choice.shares.empty()) return;
+  size_t next = 0;
+  for (double& bandwidth : machine.bandwidth) {
+    if (bandwidth <= 0) continue;
+    if (next < choice.shares.size()) bandwidth = choice.shares[next];
+    ++next;
+  }
+  if (next != choice.shares.size()) {
+    throw std::runtime_error("--numa names shares of " + std::to_string(choice.shares.size()) +
+                             " nodes, but " + std::to_string(next) +
+                             " have cores and memory for this process");
+  }
+}
+
 }  // namespace
 
 NumaChoice ParseNumaChoice(std::string_view text) {
   for (const NumaMode mode :
        {NumaMode::kAuto, NumaMode::kShard, NumaMode::kInterleave, NumaMode::kOff}) {
-    if (text == NumaModeName(mode)) return {.mode = mode, .os_node = -1};
+    if (text == NumaModeName(mode)) return {.mode = mode};
   }
-  constexpr std::string_view kPrefix = "node:";
-  if (text.starts_with(kPrefix)) {
-    int node = -1;
+  const auto number_after = [text](std::string_view prefix) {
+    int number = -1;
+    if (!text.starts_with(prefix)) return -1;
     const char* const end = text.data() + text.size();
-    const auto parsed = std::from_chars(text.data() + kPrefix.size(), end, node);
-    if (parsed.ec == std::errc{} && parsed.ptr == end && node >= 0) {
-      return {.mode = NumaMode::kNode, .os_node = node};
-    }
+    const auto parsed = std::from_chars(text.data() + prefix.size(), end, number);
+    return parsed.ec == std::errc{} && parsed.ptr == end ? number : -1;
+  };
+  if (const int node = number_after("node:"); node >= 0) {
+    return {.mode = NumaMode::kNode, .os_node = node};
+  }
+  if (const int n = number_after("virtual:"); n >= 1) {
+    return {.mode = NumaMode::kShard, .virtual_nodes = n};
+  }
+  for (const std::string_view prefix : {"shard:", "virtual:"}) {
+    if (!text.starts_with(prefix)) continue;
+    NumaChoice choice{.mode = NumaMode::kShard, .shares = ParseShares(text.substr(prefix.size()))};
+    if (choice.shares.empty()) break;
+    if (prefix == "virtual:") choice.virtual_nodes = static_cast<int>(choice.shares.size());
+    return choice;
   }
   throw std::runtime_error("--numa '" + std::string(text) +
-                           "': use auto, shard, interleave, node:K or off");
+                           "': use auto, shard, shard:A,B,..., interleave, node:K or off");
 }
 
 std::string_view NumaModeName(NumaMode mode) {
@@ -253,7 +302,8 @@ std::string_view NumaModeName(NumaMode mode) {
 }
 
 PlacementPlan PlacementPlan::Make(const Topology& topology, const PlanInput& input) {
-  const Machine machine = Describe(topology, input);
+  Machine machine = Describe(topology, input);
+  TakeShares(input.choice, machine);
   if (machine.total_capacity() == 0) throw std::runtime_error("no NUMA node has usable memory");
   PlacementPlan plan;
   plan.mode = Resolve(machine, input.choice.mode);
@@ -296,8 +346,9 @@ PlacementPlan PlacementPlan::Make(const Topology& topology, const PlanInput& inp
         if (shares[i] > 0) on_node[i] = TensorBytes(tensor);
       }
     } else if (plan.mode == NumaMode::kNode ||
-               (has_rows && tensor.placement == TensorPlacement::kRows)) {
-      tensor_plan.parts = CutRows(tensor, shares);
+               (has_rows && tensor.placement != TensorPlacement::kInterleaved)) {
+      tensor_plan.parts = tensor.placement == TensorPlacement::kFirst ? OnFirst(tensor, shares)
+                                                                      : CutRows(tensor, shares);
       for (const PlannedPart& part : tensor_plan.parts) {
         const auto node = static_cast<size_t>(part.node);
         on_node[node] = static_cast<uint64_t>((part.row_end - part.row_begin) * tensor.row_bytes *

@@ -26,16 +26,22 @@ enum class NumaMode {
 
 struct NumaChoice {
   NumaMode mode = NumaMode::kAuto;
-  int os_node = -1;  // of kNode
+  int os_node = -1;       // of kNode
+  int virtual_nodes = 0;  // of kShard: not 0 to divide the cores as if there were so many nodes
+  // Of kShard: proportions of the nodes that compute, in their order; empty: by bandwidth.
+  std::vector<double> shares;
 };
 
-// "auto", "shard", "interleave", "node:K", "off". Throws std::runtime_error naming the text.
+// "auto", "shard", "shard:3,1" with the nodes' shares, "interleave", "node:K", "off"; and to try
+// shard on a machine of fewer nodes "virtual:N", or "virtual:3,1" with shares. Throws
+// std::runtime_error naming the text.
 NumaChoice ParseNumaChoice(std::string_view text);
 
 enum class TensorPlacement {
-  kRows,        // cut by output rows (weights), or by heads (KV cache, lightning state)
-  kReplicated,  // a copy on every node: norms, router, biases
-  kInterleaved  // striped: the embedding, of which a token reads one row
+  kRows,         // cut by output rows (weights), or by heads (KV cache, lightning state)
+  kReplicated,   // a copy on every node: norm gains
+  kInterleaved,  // striped: the embedding, of which a token reads one row
+  kFirst,        // on the first node that computes, which computes it alone: the router
 };
 
 // One matrix, or `count` matrices of one shape (the experts of all layers) that are cut alike.
@@ -100,7 +106,8 @@ struct PlacementPlan {
   // taken as spread by chance, as if striped.
   uint64_t cross_node_bytes_per_token = 0;
 
-  // Throws std::runtime_error, with numbers, where a node does not exist or the bytes do not fit.
+  // Throws std::runtime_error, with numbers, where a node does not exist, the bytes do not fit, or
+  // the choice names shares of another number of nodes than compute.
   static PlacementPlan Make(const Topology& topology, const PlanInput& input);
 
   // A table for `inspect --placement`.

@@ -116,6 +116,8 @@ MachineReport MachineReport::Read(const std::string& root) {
   report.numa_balancing = ReadSetting(root + "/proc/sys/kernel/numa_balancing");
   report.zone_reclaim_mode = ReadSetting(root + "/proc/sys/vm/zone_reclaim_mode");
   report.overcommit_memory = ReadSetting(root + "/proc/sys/vm/overcommit_memory");
+  report.io_uring_disabled = ReadSetting(root + "/proc/sys/kernel/io_uring_disabled");
+  report.max_map_count = ReadSetting(root + "/proc/sys/vm/max_map_count");
   const std::string cpufreq = root + "/sys/devices/system/cpu/cpu0/cpufreq";
   report.cpu_governor = FirstLine(cpufreq + "/scaling_governor");
   report.cpu_driver = FirstLine(cpufreq + "/scaling_driver");

@@ -36,6 +36,8 @@ struct MachineReport {
   std::optional<int> numa_balancing;
   std::optional<int> zone_reclaim_mode;
   std::optional<int> overcommit_memory;
+  std::optional<int> io_uring_disabled;  // 0: for all, 1: for the privileged, 2: for nobody
+  std::optional<int> max_map_count;
   std::string cpu_governor;  // of CPU 0
   std::string cpu_driver;    // cpufreq driver of CPU 0
 

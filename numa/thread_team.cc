@@ -45,11 +45,26 @@ std::vector<WorkerPlace> ChoosePlaces(int n_threads) {
   const Topology topology = Topology::Detect();
   if (n_threads == 0) n_threads = DefaultThreads(topology, UsableCpus());
   std::vector<WorkerPlace> places = PlaceWorkers(topology, n_threads);
-  // A described machine (HWLOC_SYNTHETIC) gives the nodes; its CPUs do not exist here.
-  if (!topology.is_this_system) {
-    for (WorkerPlace& place : places) place.cpu = -1;
+  for (WorkerPlace& place : places) {
+    place.node = 0;
+    // A described machine (HWLOC_SYNTHETIC) has CPUs that do not exist here.
+    if (!topology.is_this_system) place.cpu = -1;
   }
   return places;
+}
+
+// Nodes as the places name them, with shares as their workers.
+Partition PartitionOf(const std::vector<WorkerPlace>& places) {
+  std::vector<Partition::Node> nodes;
+  int last = -1;
+  for (const WorkerPlace& place : places) {
+    STOKER_CHECK_MSG(place.node == last || place.node == last + 1, "places ordered by node");
+    if (place.node != last) nodes.push_back({.n_workers = 0, .memory = {{.share = 0}}});
+    last = place.node;
+    ++nodes.back().n_workers;
+    nodes.back().memory.front().share += 1;
+  }
+  return Partition(std::move(nodes));
 }
 
 uint64_t NextTeamId() {
@@ -60,25 +75,49 @@ uint64_t NextTeamId() {
 }  // namespace
 
 void Worker::Barrier() const {
-  if (count == 1) return;
-  STOKER_CHECK(barrier != nullptr);
-  barrier->Wait();
+  if (node_barrier == nullptr) {
+    STOKER_CHECK(count == 1);
+  } else if (cross_barrier != nullptr) {
+    node_barrier->WaitWithin(*cross_barrier);
+  } else {
+    node_barrier->Wait();
+  }
 }
 
 std::pair<int64_t, int64_t> Worker::Share(int64_t n, int64_t grain) const {
-  STOKER_CHECK(n >= 0 && grain > 0);
-  const int64_t grains = DivCeil(n, grain);
-  const int64_t each = grains / count;
-  const int64_t larger = grains % count;  // the first `larger` workers take one grain more
-  const int64_t begin = each * index + std::min<int64_t>(index, larger);
-  const int64_t end = begin + each + (index < larger ? 1 : 0);
-  return {std::min(begin * grain, n), std::min(end * grain, n)};
+  return partition != nullptr ? partition->OfWorker(index, n, grain, grain)
+                              : EvenShare(index, count, n, grain);
+}
+
+std::pair<int64_t, int64_t> Worker::Rows(int64_t rows, bool panels, int64_t unit) const {
+  if (partition != nullptr) return partition->Rows(index, rows, unit);
+  const bool is_small = !panels && rows < kSmallRows;
+  return EvenShare(index, count, rows, is_small ? kSmallRowGrain : kRowGrain);
+}
+
+std::pair<int64_t, int64_t> Worker::NodeShare(int64_t n) const {
+  return partition != nullptr ? partition->OfNode(node, n) : Partition::Range{0, n};
+}
+
+Worker Worker::OnNode() const {
+  Worker result = *this;
+  result.partition = nullptr;
+  result.cross_barrier = nullptr;
+  if (partition != nullptr) {
+    result.index = index - partition->FirstWorker(node);
+    result.count = partition->n_workers(node);
+  }
+  return result;
 }
 
 ThreadTeam::ThreadTeam(int n_threads, bool pin) : ThreadTeam(ChoosePlaces(n_threads), pin) {}
 
-ThreadTeam::ThreadTeam(std::vector<WorkerPlace> places, bool pin) : id_(NextTeamId()) {
-  STOKER_CHECK(!places.empty());
+ThreadTeam::ThreadTeam(std::vector<WorkerPlace> places, bool pin)
+    : ThreadTeam(places, PartitionOf(places), pin) {}
+
+ThreadTeam::ThreadTeam(std::vector<WorkerPlace> places, Partition partition, bool pin)
+    : id_(NextTeamId()), partition_(std::move(partition)) {
+  STOKER_CHECK(!places.empty() && static_cast<int>(places.size()) == partition_.n_workers());
   const std::vector<int>& allowed = ProcessCpus();
   for (const WorkerPlace& place : places) {
     if (place.cpu < 0) pin = false;
@@ -87,7 +126,6 @@ ThreadTeam::ThreadTeam(std::vector<WorkerPlace> places, bool pin) : id_(NextTeam
                                " is not one this process may run on");
     }
     cpus_.push_back(place.cpu);
-    nodes_.push_back(place.node);
   }
   if (size() > omp_get_thread_limit()) {
     throw std::runtime_error(std::to_string(size()) + " threads exceed OMP_THREAD_LIMIT=" +
@@ -95,7 +133,12 @@ ThreadTeam::ThreadTeam(std::vector<WorkerPlace> places, bool pin) : id_(NextTeam
   }
   // Asking for what the thread already has shows whether the call is permitted at all.
   pinned_ = pin && BindThisThread(ThisThreadCpus());
-  barrier_ = std::make_unique<TeamBarrier>(size());
+  for (int node = 0; node < partition_.n_nodes(); ++node) {
+    node_barriers_.push_back(std::make_unique<TeamBarrier>(partition_.n_workers(node)));
+  }
+  if (partition_.n_nodes() > 1) {
+    cross_barrier_ = std::make_unique<TeamBarrier>(partition_.n_nodes());
+  }
 }
 
 ThreadTeam::~ThreadTeam() {
@@ -122,14 +165,17 @@ void ThreadTeam::EnterThread(int index) noexcept {
   thread_pin.index = index;
 }
 
-void ThreadTeam::RunWorker(int index, WorkerFn fn, TeamBarrier* barrier) noexcept {
-  NoteAcquire(barrier);
+void ThreadTeam::RunWorker(int index, WorkerFn fn) noexcept {
+  NoteAcquire(this);
   EnterThread(index);
+  const int node = partition_.NodeOf(index);
   fn(Worker{.index = index,
             .count = size(),
-            .node = nodes_[static_cast<size_t>(index)],
-            .barrier = barrier});
-  NoteRelease(barrier);
+            .node = node,
+            .partition = &partition_,
+            .node_barrier = node_barriers_[static_cast<size_t>(node)].get(),
+            .cross_barrier = cross_barrier_.get()});
+  NoteRelease(this);
 }
 
 STOKER_NO_TSAN void ThreadTeam::RunImpl(WorkerFn fn) {
@@ -142,15 +188,14 @@ STOKER_NO_TSAN void ThreadTeam::RunImpl(WorkerFn fn) {
     omp_set_dynamic(0);
     omp_set_num_threads(count);
   }
-  TeamBarrier* const barrier = barrier_.get();
-  NoteRelease(barrier);
+  NoteRelease(this);
 #pragma omp parallel num_threads(count)
   {
     // Fewer threads than asked for would wait at the first barrier for ever.
     STOKER_CHECK_MSG(omp_get_num_threads() == count, "OpenMP granted fewer threads than asked for");
-    RunWorker(omp_get_thread_num(), fn, barrier);
+    RunWorker(omp_get_thread_num(), fn);
   }
-  NoteAcquire(barrier);
+  NoteAcquire(this);
   running_ = false;
 }
 

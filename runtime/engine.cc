@@ -17,8 +17,10 @@
 #include "numa/check.h"
 #include "numa/cpu_features.h"
 #include "numa/memory_limits.h"
+#include "numa/team_plan.h"
 #include "runtime/matmul/fast_backend.h"
 #include "runtime/matmul/reference_backend.h"
+#include "runtime/placement_input.h"
 
 namespace stoker {
 namespace {
@@ -136,25 +138,44 @@ PolicyConfig PolicyShape(const ModelConfig& config) {
 struct MemoryPlan {
   MemoryMode mode = MemoryMode::kResident;
   std::vector<BudgetRow> rows;
+  uint64_t cache_budget_bytes = 0;
+  bool prefetch = false;
   CachePlan cache;
 };
+
+BudgetRow CacheRow(const CachePlan& cache, const ModelConfig& config) {
+  return {"expert cache, " + std::to_string(cache.n_slots) + " of " +
+              std::to_string(config.n_layers * config.n_experts) + " experts",
+          cache.memory_bytes()};
+}
+
+// The slots of the plan's budget, or so many as the options ask for.
+CachePlan PlanSlots(const EngineOptions& options, const WeightStore& store, const Pager& pager,
+                    const MemoryPlan& plan, const Partition& partition) {
+  uint64_t budget = plan.cache_budget_bytes;
+  if (options.cache_slots > 0) {
+    const CachePlan all = PlanCache(store, pager, UINT64_MAX, false, partition);
+    budget = all.slot_bytes * options.cache_slots + all.lost_bytes;
+  }
+  return PlanCache(store, pager, budget, plan.prefetch, partition);
+}
 
 // Decides the mode from what may be used. `pager` is null in mapped mode. Throws std::runtime_error
 // with the numbers when the budget cannot be met.
 MemoryPlan PlanMemory(const EngineOptions& options, const WeightStore& store, const Pager* pager,
-                      int n_workers) {
+                      const std::vector<WorkerPlace>& places, uint64_t usable) {
   const ModelConfig& config = store.config();
   MemoryPlan plan;
   plan.rows = {
       {"sequence state, " + std::to_string(options.n_ctx) + " positions",
        SequenceState::BytesFor(config, options.n_ctx) + SequenceState::BytesFor(config, 0)},
-      {"workspace", Model::WorkspaceBytes(config, options.chunk_tokens, n_workers)},
+      {"workspace", Model::WorkspaceBytes(config, options.chunk_tokens, CountNodes(places),
+                                          static_cast<int>(places.size()))},
       {"program", kSlackBytes}};
   if (options.extra_bytes > 0) plan.rows.push_back({"results", options.extra_bytes});
   uint64_t fixed = 0;
   for (const BudgetRow& row : plan.rows) fixed += row.bytes;
 
-  const uint64_t usable = UsableMemoryBytes();
   const uint64_t limit = options.memory_bytes.value_or(usable - usable / kSparedFraction);
   if (limit > usable) {
     throw std::runtime_error("--memory " + FormatBytes(limit) + " exceeds the free memory of " +
@@ -192,28 +213,37 @@ MemoryPlan PlanMemory(const EngineOptions& options, const WeightStore& store, co
   }
   if (dense > left) refuse("the weights outside the experts", dense, "raise --memory");
   // The page cache reads ahead as it likes; only direct I/O can be kept behind demand.
-  const bool prefetch =
-      options.prefetch != PrefetchMode::kOff && pager->backend() != IoBackend::kMapped;
-  uint64_t slots_budget = left - dense;
-  if (options.cache_slots > 0) {
-    slots_budget = PlanCache(store, *pager, UINT64_MAX).slot_bytes * options.cache_slots;
-  }
-  plan.cache = PlanCache(store, *pager, slots_budget, prefetch);
+  plan.prefetch = options.prefetch != PrefetchMode::kOff && pager->backend() != IoBackend::kMapped;
+  plan.cache_budget_bytes = left - dense;
+  plan.cache = PlanSlots(options, store, *pager, plan, Partition(1));
   plan.rows.insert(plan.rows.begin(),
-                   {{"weights outside the experts", dense},
-                    {"expert cache, " + std::to_string(plan.cache.n_slots) + " of " +
-                         std::to_string(config.n_layers * config.n_experts) + " experts",
-                     plan.cache.memory_bytes()}});
+                   {{"weights outside the experts", dense}, CacheRow(plan.cache, config)});
   return plan;
 }
 
 }  // namespace
+
+std::string_view MemoryModeName(MemoryMode mode) {
+  switch (mode) {
+    case MemoryMode::kResident:
+      return "resident";
+    case MemoryMode::kMapped:
+      return "mapped";
+    case MemoryMode::kPaged:
+      return "paged";
+    case MemoryMode::kAuto:
+      break;
+  }
+  return "auto";
+}
 
 struct Engine::Parts {
   EngineOptions options;
   MemoryPlan plan;
   std::string io_description;
   std::string policy;  // what runs, "auto" resolved
+  PlacementPlan placement;
+  PageCheck page_check;
 
   // In order of construction; each may borrow from those above.
   std::unique_ptr<WeightStore> store;
@@ -228,9 +258,16 @@ struct Engine::Parts {
   std::unique_ptr<MatmulBackend> matmul;
   std::unique_ptr<Model> model;
 
+  Topology topology;  // what --numa leaves of it, with the CPUs of the workers alone
+  std::vector<WorkerPlace> places;
+  std::unique_ptr<Pager> pager;
+
   std::unique_ptr<Pager> OpenPager(IoBackend io) const;
-  void LoadWeights(std::unique_ptr<Pager> pager);
-  void LoadExperts(std::unique_ptr<Pager> pager);
+  void Prepare(bool on_described_machine);
+  void PlaceOnNodes(bool on_described_machine);
+  void MakeTeam();
+  void LoadWeights();
+  void LoadExperts();
   void OpenTrace(const std::string& policy, uint32_t capacity, uint64_t seed);
   void CloseTrace() noexcept;
   void RelayDense(ModelWeights* dense);
@@ -242,10 +279,95 @@ std::unique_ptr<Pager> Engine::Parts::OpenPager(IoBackend io) const {
   return options.make_pager ? options.make_pager(io, files, {}) : MakePager(io, files);
 }
 
+// Everything that is decided before memory is taken: workers, pager, memory mode, placement. A
+// described machine has the memory that its description gives it, or shares ours.
+void Engine::Parts::Prepare(bool on_described_machine) {
+  if (options.n_ctx < 1) {
+    throw std::runtime_error("a context of at least one token is needed (-c)");
+  }
+  if (options.chunk_tokens < 1) throw std::runtime_error("-ub must be at least 1");
+  store = WeightStore::Open(options.model_path);
+  RefuseUnsupported(*store);
+
+  topology = ChosenTopology(Topology::Detect(), options.numa);
+  int n_threads = options.n_threads;
+  if (n_threads == 0) n_threads = DefaultThreads(topology, UsableCpus());
+  places = PlaceWorkers(topology, n_threads);
+  topology = OnlyPlaced(topology, places);
+
+  if (options.mode != MemoryMode::kMapped) {
+    pager = OpenPager(options.io);
+    io_description = pager->Describe();
+  }
+  // Refused here in every mode, so that a command line means the same on every machine.
+  MakePolicy(options.policy, PolicyShape(store->config()));
+  uint64_t usable = UsableMemoryBytes();
+  if (on_described_machine && !topology.is_this_system) {
+    usable = 0;
+    for (const Topology::Node& node : topology.nodes) usable += node.memory_bytes;
+  }
+  plan = PlanMemory(options, *store, pager.get(), places, usable);
+  PlaceOnNodes(on_described_machine);
+}
+
+void Engine::Parts::PlaceOnNodes(bool on_described_machine) {
+  PlacementShape shape;
+  shape.n_ctx = options.n_ctx;
+  if (plan.mode == MemoryMode::kPaged) shape.n_slots = plan.cache.n_slots;
+  PlanInput input = MakePlanInput(*store, shape);
+  if (plan.mode == MemoryMode::kPaged && !LeftOnDisk(store->config()).empty()) {
+    std::erase_if(input.tensors, [](const PlannedTensor& tensor) {
+      return tensor.placement == TensorPlacement::kInterleaved;
+    });
+  }
+  input.choice = options.numa;
+  if (plan.mode == MemoryMode::kMapped) {
+    // The page cache decides where pages of a mapping lie.
+    const bool is_virtual = input.choice.virtual_nodes > 0;
+    if (!is_virtual && input.choice.mode != NumaMode::kAuto &&
+        input.choice.mode != NumaMode::kOff) {
+      throw std::runtime_error("--numa " + std::string(NumaModeName(input.choice.mode)) +
+                               " cannot place mapped weights; use --mode resident or paged");
+    }
+    if (!is_virtual) input.choice.mode = NumaMode::kOff;
+    std::erase_if(input.tensors, [](const PlannedTensor& tensor) { return tensor.is_weight; });
+  } else {
+    input.bandwidth = MeasureNodes(topology, places, options.numa, options.pin_threads);
+  }
+  if (!topology.is_this_system && !on_described_machine) {
+    input.capacity_bytes.assign(topology.nodes.size(), UsableMemoryBytes());
+  }
+  try {
+    const bool may_shard =
+        input.choice.mode == NumaMode::kAuto || input.choice.mode == NumaMode::kShard;
+    if (may_shard && CountNodes(places) > 1 && store->config().head_dim % kRowGrain != 0) {
+      throw std::runtime_error("heads of " + std::to_string(store->config().head_dim) +
+                               " rows are not whole panels of " + std::to_string(kRowGrain) +
+                               "; use --numa off");
+    }
+    placement = PlacementPlan::Make(topology, input);
+  } catch (const std::runtime_error& error) {
+    if (input.choice.mode != NumaMode::kAuto) throw;
+    spdlog::warn("the weights are not shared out over NUMA nodes: {}", error.what());
+    input.choice.mode = NumaMode::kOff;
+    placement = PlacementPlan::Make(topology, input);
+  }
+}
+
+// The team that computes as the placement says, and slots divided for it.
+void Engine::Parts::MakeTeam() {
+  TeamPlan team_plan = MakeTeamPlan(topology, placement, places);
+  team = std::make_unique<ThreadTeam>(std::move(team_plan.places), std::move(team_plan.partition),
+                                      options.pin_threads);
+  if (plan.mode != MemoryMode::kPaged) return;
+  plan.cache = PlanSlots(options, *store, *pager, plan, team->partition());
+  plan.rows[1] = CacheRow(plan.cache, store->config());
+}
+
 // Fills weights and experts as the plan says. A pager that the cache does not keep is closed
 // afterwards.
-void Engine::Parts::LoadWeights(std::unique_ptr<Pager> pager) {
-  LoadExperts(std::move(pager));
+void Engine::Parts::LoadWeights() {
+  LoadExperts();
   if (cache == nullptr && !options.trace_path.empty()) {
     OpenTrace("", 0, 0);
     observed = std::make_unique<ObservedExperts>(*experts, *recorder);
@@ -269,7 +391,7 @@ void Engine::Parts::CloseTrace() noexcept {
   }
 }
 
-void Engine::Parts::LoadExperts(std::unique_ptr<Pager> pager) {
+void Engine::Parts::LoadExperts() {
   if (plan.mode == MemoryMode::kMapped) {
     experts = std::make_unique<MappedExperts>(*store);
     return;
@@ -281,6 +403,7 @@ void Engine::Parts::LoadExperts(std::unique_ptr<Pager> pager) {
                                    .progress = options.on_load});
   if (resident) {
     experts = std::make_unique<ResidentExperts>(*store, *weights);
+    pager.reset();
     return;
   }
   if (const std::string_view name = LeftOnDisk(store->config()); !name.empty()) {
@@ -350,35 +473,31 @@ Engine::~Engine() {
   if (parts_ != nullptr) parts_->CloseTrace();
 }
 
+EnginePlan Engine::Plan(EngineOptions options) {
+  Parts parts;
+  parts.options = std::move(options);
+  parts.Prepare(/*on_described_machine=*/true);
+  return {parts.plan.mode, std::move(parts.plan.rows), std::move(parts.placement)};
+}
+
 std::unique_ptr<Engine> Engine::Open(EngineOptions options) {
   std::unique_ptr<Engine> engine(new Engine());
   Parts& parts = *engine->parts_;
   parts.options = std::move(options);
   const EngineOptions& chosen = parts.options;
-  if (chosen.n_ctx < 1) throw std::runtime_error("a context of at least one token is needed (-c)");
-  if (chosen.chunk_tokens < 1) throw std::runtime_error("-ub must be at least 1");
-
-  parts.store = WeightStore::Open(chosen.model_path);
+  parts.Prepare(/*on_described_machine=*/false);
   const WeightStore& store = *parts.store;
   const ModelConfig& config = store.config();
-  RefuseUnsupported(store);
   if (chosen.need_tokenizer) {
     parts.tokenizer = store.gguf_metadata() != nullptr
                           ? Tokenizer::FromGguf(*store.gguf_metadata(), config.vocab_size)
                           : Tokenizer::OpenDirectory(store.directory(), config.vocab_size);
   }
-  parts.team = std::make_unique<ThreadTeam>(chosen.n_threads, chosen.pin_threads);
-
-  std::unique_ptr<Pager> pager;
-  if (chosen.mode != MemoryMode::kMapped) {
-    pager = parts.OpenPager(chosen.io);
-    parts.io_description = pager->Describe();
-  }
-  // Refused here in every mode, so that a command line means the same on every machine.
-  MakePolicy(chosen.policy, PolicyShape(config));
-  parts.plan = PlanMemory(chosen, store, pager.get(), parts.team->size());
-  parts.LoadWeights(std::move(pager));
+  parts.MakeTeam();
+  parts.LoadWeights();
   parts.options.on_load = nullptr;  // it may borrow from the caller's frame
+  if (parts.weights) parts.page_check += CheckPages(parts.weights->memory());
+  if (parts.cache != nullptr) parts.page_check += CheckPages(parts.cache->memory());
 
   const int64_t max_cols =
       std::max({config.hidden_size, config.n_heads * config.head_dim, config.expert_hidden_size});
@@ -443,6 +562,34 @@ std::string Engine::ModeLine() const {
   line += parts.team->pinned() ? " pinned" : " not pinned";
   line += "; " + std::string(parts.matmul->name());
   return line;
+}
+
+const PlacementPlan& Engine::placement() const { return parts_->placement; }
+const PageCheck& Engine::page_check() const { return parts_->page_check; }
+
+std::string Engine::NumaLine() const {
+  const Parts& parts = *parts_;
+  const Partition& partition = parts.team->partition();
+  const bool plain = partition.n_nodes() == 1 && partition.stripe_nodes().empty() &&
+                     !partition.binds_rows() && parts.placement.nodes.size() == 1;
+  if (plain) return "";
+  std::string line = "numa: " + std::string(NumaModeName(parts.placement.mode));
+  if (parts.placement.mode == NumaMode::kNode) {
+    line += ":" + std::to_string(parts.options.numa.os_node);
+  }
+  if (partition.n_nodes() > 1) {
+    line += " over " + std::to_string(partition.n_nodes()) + " nodes (";
+    for (int node = 0; node < partition.n_nodes(); ++node) {
+      char text[16];
+      std::snprintf(text, sizeof(text), "%s%.1f %%", node > 0 ? ", " : "",
+                    100 * partition.share(node));
+      line += text;
+    }
+    line += ")";
+  }
+  if (parts.plan.mode == MemoryMode::kMapped) return line + "; pages as the page cache has them";
+  return line + "; " +
+         parts.page_check.Format(parts.cache != nullptr ? "weight and slot" : "weight");
 }
 
 std::unique_ptr<Session> Engine::NewSession() {

@@ -17,6 +17,8 @@
 #include "experts/expert_cache.h"
 #include "experts/pager.h"
 #include "mmap/weight_store.h"
+#include "numa/page_check.h"
+#include "numa/placement_plan.h"
 #include "numa/thread_team.h"
 #include "runtime/model.h"
 #include "runtime/session.h"
@@ -29,11 +31,13 @@ using PagerFactory = std::function<std::unique_ptr<Pager>(IoBackend, std::span<c
                                                           const PagerOptions&)>;
 
 enum class MemoryMode : uint8_t { kAuto, kResident, kMapped, kPaged };
+std::string_view MemoryModeName(MemoryMode mode);  // "auto", "resident", "mapped", "paged"
 
 struct EngineOptions {
   std::filesystem::path model_path;
   int n_threads = 0;  // 0: physical cores the process may use
   bool pin_threads = true;
+  NumaChoice numa;
   int64_t n_ctx = 8192;        // positions per session
   int64_t chunk_tokens = 512;  // -ub: largest chunk of a prefill
   MemoryMode mode = MemoryMode::kAuto;
@@ -59,8 +63,18 @@ struct BudgetRow {
   uint64_t bytes = 0;
 };
 
+// What Engine::Open would do: for `inspect --placement`.
+struct EnginePlan {
+  MemoryMode mode = MemoryMode::kResident;
+  std::vector<BudgetRow> budget;
+  PlacementPlan placement;
+};
+
 class Engine {
  public:
+  // Decides as Open does, on the described machine where HWLOC_SYNTHETIC or HWLOC_XMLFILE name one,
+  // and loads nothing. Throws as Open does.
+  static EnginePlan Plan(EngineOptions options);
   // Throws std::runtime_error with a one-line message naming the object and the remedy.
   static std::unique_ptr<Engine> Open(EngineOptions options);
   ~Engine();
@@ -75,6 +89,14 @@ class Engine {
   const ExpertCache* cache() const;
   const EngineOptions& options() const;
   const std::vector<BudgetRow>& budget() const;
+
+  // Where everything was to go, and where the pages of weights and slots are, asked when the
+  // engine opened. The check is empty in mapped mode.
+  const PlacementPlan& placement() const;
+  const PageCheck& page_check() const;
+  // "numa: shard over 2 nodes (50.0 %, 50.0 %); 99.9 % of weight pages on plan (...)" for stderr;
+  // empty on a machine of one node where nothing was asked for.
+  std::string NumaLine() const;
 
   // "mode: resident (13.4 GiB in huge pages, io_uring); isa avx512; 2 threads; ..." for stderr.
   std::string ModeLine() const;

@@ -55,6 +55,24 @@ struct LayerGains {
   std::vector<float> lightning;  // [nh D], empty for softmax layers
 };
 
+// The norm gains of a model; every node has a copy of its own, made by its first worker.
+struct NodeGains {
+  std::vector<LayerGains> layers;
+  std::vector<float> output;  // [H]
+};
+
+NodeGains CollectGains(const ModelConfig& config, const ModelWeights& weights) {
+  NodeGains gains;
+  for (int64_t layer = 0; layer < config.n_layers; ++layer) {
+    const LayerWeights& of_layer = weights.layers[layer];
+    const bool lightning = config.attention[layer] == AttentionKind::kLightning;
+    gains.layers.push_back({Gains(of_layer.attn_norm), Gains(of_layer.ffn_norm),
+                            lightning ? Gains(of_layer.lightning_norm) : std::vector<float>()});
+  }
+  gains.output = Gains(weights.output_norm);
+  return gains;
+}
+
 }  // namespace
 
 class Model::Impl {
@@ -76,6 +94,9 @@ class Model::Impl {
   void LightningBlock(const Worker& worker, LayerContext& context, int64_t layer);
   void SoftmaxBlock(const Worker& worker, LayerContext& context, int64_t layer);
   void Prefetch(int64_t layer);
+  NodeWorkspace& NodeOf(const Worker& worker) {
+    return ws_.nodes[static_cast<size_t>(worker.node)];
+  }
   void MoeBlock(LayerContext& context, int64_t layer);
   void ReportLayer(LayerContext& context, int64_t layer, ForwardSink& sink) const;
   void Head(std::span<const TokenRun> runs, ForwardSink& sink);
@@ -85,8 +106,7 @@ class Model::Impl {
   Rope rope_;
   std::vector<int64_t> kind_index_;        // [n_layers] index among layers of the same kind
   std::vector<std::vector<float>> decay_;  // [n_layers] empty for softmax layers
-  std::vector<LayerGains> gains_;          // [n_layers]
-  std::vector<float> output_gain_;         // [H]
+  std::vector<NodeGains> gains_;           // by Worker::node
   ExpertGroups groups_;
   ExpertRequest request_;
   std::optional<ExpertGuess> guess_;  // when the experts' source wants guesses
@@ -99,7 +119,7 @@ class Model::Impl {
 
 Model::Impl::Impl(Parts parts)
     : parts_(std::move(parts)),
-      ws_(parts_.config, parts_.max_chunk_tokens, kMaxLogitRows, parts_.team->size()),
+      ws_(parts_.config, parts_.max_chunk_tokens, kMaxLogitRows, parts_.team->partition()),
       rope_(parts_.config.rotary_dim, parts_.config.rope_theta),
       groups_(parts_.config.n_experts, parts_.max_chunk_tokens, parts_.config.n_experts_per_token),
       request_(parts_.config, parts_.max_chunk_tokens) {
@@ -113,11 +133,12 @@ Model::Impl::Impl(Parts parts)
     kind_index_.push_back(lightning ? n_lightning++ : n_softmax++);
     decay_.push_back(lightning ? LightningDecay(config().n_heads, layer, config().n_layers)
                                : std::vector<float>());
-    const LayerWeights& weights = parts_.weights.layers[layer];
-    gains_.push_back({Gains(weights.attn_norm), Gains(weights.ffn_norm),
-                      lightning ? Gains(weights.lightning_norm) : std::vector<float>()});
   }
-  output_gain_ = Gains(parts_.weights.output_norm);
+  gains_.resize(ws_.nodes.size());
+  parts_.team->Run([&](const Worker& worker) {
+    if (worker.OnNode().index != 0) return;
+    gains_[static_cast<size_t>(worker.node)] = CollectGains(config(), parts_.weights);
+  });
 }
 
 void Model::Impl::CheckRuns(std::span<const TokenRun> runs) const {
@@ -204,8 +225,12 @@ void Model::Impl::Embed(std::span<const TokenRun> runs) {
     const std::byte* row = parts_.embedding != nullptr
                                ? parts_.embedding->row(static_cast<int64_t>(i))
                                : table.row(ids_[i]);
-    DequantizeRow(table.type, row, ws_.x + static_cast<int64_t>(i) * config().hidden_size,
-                  config().hidden_size);
+    const int64_t offset = static_cast<int64_t>(i) * config().hidden_size;
+    float* const x = ws_.nodes.front().x + offset;
+    DequantizeRow(table.type, row, x, config().hidden_size);
+    for (size_t node = 1; node < ws_.nodes.size(); ++node) {
+      std::copy_n(x, config().hidden_size, ws_.nodes[node].x + offset);
+    }
   }
 }
 
@@ -219,7 +244,9 @@ void Model::Impl::Prefetch(int64_t layer) {
   }
 }
 
-// Norm, attention, residual, norm and router in one parallel region.
+// Norm, attention, residual, norm and router in one parallel region. Every node makes the inputs of
+// its products for itself from what is exchanged: the heads' output, and that of the output matrix.
+// The router, and guesses of it, are the first node's business.
 void Model::Impl::AttentionBlock(LayerContext& context, int64_t layer) {
   const LayerWeights& weights = parts_.weights.layers[layer];
   const bool lightning = config().attention[layer] == AttentionKind::kLightning;
@@ -230,15 +257,18 @@ void Model::Impl::AttentionBlock(LayerContext& context, int64_t layer) {
   MatmulBackend& matmul = context.matmul;
 
   parts_.team->Run([&](const Worker& worker) {
-    const auto [row_begin, row_end] = worker.Share(n_tokens);
+    const Worker local = worker.OnNode();
+    NodeWorkspace& node = NodeOf(worker);
+    const LayerGains& gains = gains_[static_cast<size_t>(worker.node)].layers[layer];
+    const auto [row_begin, row_end] = local.Share(n_tokens);
     // 1. h = RMS(x; g_in)
     for (int64_t row = row_begin; row < row_end; ++row) {
-      RmsNorm(ws_.x + row * hidden, gains_[layer].attention.data(), config().rms_norm_eps,
-              ws_.h + row * hidden, hidden);
+      RmsNorm(node.x + row * hidden, gains.attention.data(), config().rms_norm_eps,
+              node.h + row * hidden, hidden);
     }
-    worker.Barrier();
-    if (guess_) {
-      guess_->Compute(worker, context, ws_.h, nullptr, gains_[layer].moe.data(), weights.router);
+    local.Barrier();
+    if (guess_ && worker.node == 0) {
+      guess_->Compute(local, context, node.h, nullptr, gains.moe.data(), weights.router);
       if (worker.index == 0) Prefetch(layer);
     }
     // 2. y = Attn(h)
@@ -247,26 +277,27 @@ void Model::Impl::AttentionBlock(LayerContext& context, int64_t layer) {
     } else {
       SoftmaxBlock(worker, context, layer);
     }
-    worker.Barrier();
+    worker.Barrier();  // exchange: the attention output
     // 3. y = alpha residual + beta y;  u = RMS(y; g_post)
-    const float* residual = config().postnorm ? ws_.h : ws_.x;
+    const float* residual = config().postnorm ? node.h : node.x;
     for (int64_t row = row_begin; row < row_end; ++row) {
-      float* y = ws_.y + row * hidden;
-      ScaleAdd(alpha, residual + row * hidden, beta, y, y, hidden);
-      RmsNorm(y, gains_[layer].moe.data(), config().rms_norm_eps, ws_.u + row * hidden, hidden);
+      float* y = node.y + row * hidden;
+      ScaleAdd(alpha, residual + row * hidden, beta, ws_.y + row * hidden, y, hidden);
+      RmsNorm(y, gains.moe.data(), config().rms_norm_eps, node.u + row * hidden, hidden);
     }
-    worker.Barrier();
+    local.Barrier();
     if (worker.index == 0) clock_.Add(stats_.attention_seconds);
-    // 4. router logits; u also gets the forms that the experts will read
+    // 4. router logits, by the first node alone; u also gets the forms that the experts will read
     const uint32_t forms =
         matmul.FormsFor(weights.router.type, n_tokens) | parts_.experts_input_forms;
-    ws_.hidden_acts.Prepare(worker, ws_.u, n_tokens, hidden, hidden, forms);
-    worker.Barrier();
-    matmul.Multiply(worker, weights.router, ws_.hidden_acts, ws_.router_logits, config().n_experts);
+    node.hidden_acts.Prepare(local, node.u, n_tokens, hidden, hidden, forms);
+    local.Barrier();
+    if (worker.node != 0) return;
+    matmul.Multiply(local, weights.router, node.hidden_acts, ws_.router_logits, config().n_experts);
     if (guess_ && layer + 1 < config().n_layers) {
-      guess_->Compute(worker, context, config().postnorm ? ws_.u : ws_.y,
-                      gains_[layer + 1].attention.data(), gains_[layer + 1].moe.data(),
-                      parts_.weights.layers[layer + 1].router);
+      const LayerGains& next = gains_.front().layers[layer + 1];
+      guess_->Compute(local, context, config().postnorm ? node.u : node.y, next.attention.data(),
+                      next.moe.data(), parts_.weights.layers[layer + 1].router);
       if (worker.index == 0) parts_.experts->Expect(guess_->Pick(layer + 1));
     }
   });
@@ -279,27 +310,31 @@ void Model::Impl::LightningBlock(const Worker& worker, LayerContext& context, in
   const int64_t attn_width = config().n_heads * config().head_dim;
   const int64_t n_tokens = context.n_tokens;
   MatmulBackend& matmul = context.matmul;
-  ws_.hidden_acts.Prepare(
-      worker, ws_.h, n_tokens, hidden, hidden,
+  const Worker local = worker.OnNode();
+  NodeWorkspace& node = NodeOf(worker);
+  const std::vector<float>& gain = gains_[static_cast<size_t>(worker.node)].layers[layer].lightning;
+  node.hidden_acts.Prepare(
+      local, node.h, n_tokens, hidden, hidden,
       matmul.FormsFor(weights.qkv.type, n_tokens) | matmul.FormsFor(weights.gate.type, n_tokens));
-  worker.Barrier();
-  matmul.Multiply(worker, weights.qkv, ws_.hidden_acts, ws_.qkv, 3 * attn_width);
-  matmul.Multiply(worker, weights.gate, ws_.hidden_acts, ws_.gate, attn_width);
-  worker.Barrier();
+  local.Barrier();
+  matmul.Multiply(worker, weights.qkv, node.hidden_acts, ws_.qkv, 3 * attn_width);
+  matmul.Multiply(worker, weights.gate, node.hidden_acts, ws_.gate, attn_width);
+  local.Barrier();  // of the node: it computed q, k and v of whole heads
   LightningHeads(worker, context, kind_index_[layer], decay_[layer]);
-  worker.Barrier();
+  worker.Barrier();  // exchange: heads and gate
   // One norm over all heads at once, then the output gate.
-  const auto [row_begin, row_end] = worker.Share(n_tokens);
+  const auto [row_begin, row_end] = local.Share(n_tokens);
   for (int64_t row = row_begin; row < row_end; ++row) {
-    float* attn = ws_.attn + row * attn_width;
-    RmsNorm(attn, gains_[layer].lightning.data(), config().lightning_norm_eps, attn, attn_width);
+    float* attn = node.attn + row * attn_width;
+    RmsNorm(ws_.attn + row * attn_width, gain.data(), config().lightning_norm_eps, attn,
+            attn_width);
     SigmoidMul(ws_.gate + row * attn_width, attn, attn_width);
   }
-  worker.Barrier();
-  ws_.attn_acts.Prepare(worker, ws_.attn, n_tokens, attn_width, attn_width,
-                        matmul.FormsFor(weights.out.type, n_tokens));
-  worker.Barrier();
-  matmul.Multiply(worker, weights.out, ws_.attn_acts, ws_.y, hidden);
+  local.Barrier();
+  node.attn_acts.Prepare(local, node.attn, n_tokens, attn_width, attn_width,
+                         matmul.FormsFor(weights.out.type, n_tokens));
+  local.Barrier();
+  matmul.Multiply(worker, weights.out, node.attn_acts, ws_.y, hidden);
 }
 
 void Model::Impl::SoftmaxBlock(const Worker& worker, LayerContext& context, int64_t layer) {
@@ -310,23 +345,25 @@ void Model::Impl::SoftmaxBlock(const Worker& worker, LayerContext& context, int6
   const int64_t n_tokens = context.n_tokens;
   MatmulBackend& matmul = context.matmul;
   const SoftmaxProjections out = SoftmaxLayout(context);
-  ws_.hidden_acts.Prepare(worker, ws_.h, n_tokens, hidden, hidden,
-                          matmul.FormsFor(weights.q.type, n_tokens) |
-                              matmul.FormsFor(weights.k.type, n_tokens) |
-                              matmul.FormsFor(weights.v.type, n_tokens));
-  worker.Barrier();
-  matmul.Multiply(worker, weights.q, ws_.hidden_acts, out.q, attn_width);
-  matmul.Multiply(worker, weights.k, ws_.hidden_acts, out.k, kv_width);
-  matmul.Multiply(worker, weights.v, ws_.hidden_acts, out.v, kv_width);
-  worker.Barrier();
+  const Worker local = worker.OnNode();
+  NodeWorkspace& node = NodeOf(worker);
+  node.hidden_acts.Prepare(local, node.h, n_tokens, hidden, hidden,
+                           matmul.FormsFor(weights.q.type, n_tokens) |
+                               matmul.FormsFor(weights.k.type, n_tokens) |
+                               matmul.FormsFor(weights.v.type, n_tokens));
+  local.Barrier();
+  matmul.Multiply(worker, weights.q, node.hidden_acts, out.q, attn_width);
+  matmul.Multiply(worker, weights.k, node.hidden_acts, out.k, kv_width);
+  matmul.Multiply(worker, weights.v, node.hidden_acts, out.v, kv_width);
+  local.Barrier();  // of the node: it computed its kv heads and their queries
   RotateAndStore(worker, context, rope_, kind_index_[layer]);
-  worker.Barrier();
+  local.Barrier();
   SoftmaxHeads(worker, context, kind_index_[layer]);
-  worker.Barrier();
-  ws_.attn_acts.Prepare(worker, ws_.attn, n_tokens, attn_width, attn_width,
-                        matmul.FormsFor(weights.out.type, n_tokens));
-  worker.Barrier();
-  matmul.Multiply(worker, weights.out, ws_.attn_acts, ws_.y, hidden);
+  worker.Barrier();  // exchange: the heads
+  node.attn_acts.Prepare(local, ws_.attn, n_tokens, attn_width, attn_width,
+                         matmul.FormsFor(weights.out.type, n_tokens));
+  local.Barrier();
+  matmul.Multiply(worker, weights.out, node.attn_acts, ws_.y, hidden);
 }
 
 // Top-k, experts, and x = alpha residual + beta sum over ranks.
@@ -348,11 +385,13 @@ void Model::Impl::MoeBlock(LayerContext& context, int64_t layer) {
   stats_.expert_wait_seconds += costs.wait_seconds;
   stats_.expert_weight_bytes += costs.weight_bytes;
 
-  const float* residual = config().postnorm ? ws_.u : ws_.y;
+  // Exchange: the experts' outputs, which every node adds up for itself.
   parts_.team->Run([&](const Worker& worker) {
-    const auto [row_begin, row_end] = worker.Share(n_tokens);
+    NodeWorkspace& node = NodeOf(worker);
+    const float* residual = config().postnorm ? node.u : node.y;
+    const auto [row_begin, row_end] = worker.OnNode().Share(n_tokens);
     for (int64_t row = row_begin; row < row_end; ++row) {
-      float* x = ws_.x + row * hidden;
+      float* x = node.x + row * hidden;
       std::fill_n(x, hidden, 0.0f);
       for (int64_t rank = 0; rank < top_k; ++rank) {
         Axpy(ws_.router_weights[row * top_k + rank],
@@ -368,7 +407,7 @@ void Model::Impl::ReportLayer(LayerContext& context, int64_t layer, ForwardSink&
   const int64_t top_k = config().n_experts_per_token;
   for (const Segment& segment : context.segments) {
     sink.OnLayer({segment.run, layer, segment.first_token, segment.n_tokens,
-                  ws_.x + segment.first_row * config().hidden_size,
+                  ws_.nodes.front().x + segment.first_row * config().hidden_size,
                   ws_.router_ids.data() + segment.first_row * top_k,
                   ws_.router_weights.data() + segment.first_row * top_k});
   }
@@ -389,15 +428,18 @@ void Model::Impl::Head(std::span<const TokenRun> runs, ForwardSink& sink) {
     // The head's rounding error ends in the logits; no router amplifies it.
     const uint32_t forms = WithoutResidual(parts_.matmul->FormsFor(output.type, n_rows));
     parts_.team->Run([&](const Worker& worker) {
-      const auto [begin, end] = worker.Share(n_rows);
+      const Worker local = worker.OnNode();
+      NodeWorkspace& node = NodeOf(worker);
+      const std::vector<float>& gain = gains_[static_cast<size_t>(worker.node)].output;
+      const auto [begin, end] = local.Share(n_rows);
       for (int64_t i = begin; i < end; ++i) {
-        RmsNorm(ws_.x + batch[i].row * hidden, output_gain_.data(), config().rms_norm_eps,
-                ws_.head_in + i * hidden, hidden);
+        RmsNorm(node.x + batch[i].row * hidden, gain.data(), config().rms_norm_eps,
+                node.head_in + i * hidden, hidden);
       }
-      worker.Barrier();
-      ws_.hidden_acts.Prepare(worker, ws_.head_in, n_rows, hidden, hidden, forms);
-      worker.Barrier();
-      parts_.matmul->Multiply(worker, output, ws_.hidden_acts, ws_.logits, vocab);
+      local.Barrier();
+      node.hidden_acts.Prepare(local, node.head_in, n_rows, hidden, hidden, forms);
+      local.Barrier();
+      parts_.matmul->Multiply(worker, output, node.hidden_acts, ws_.logits, vocab);
     });
     for (int64_t i = 0; i < n_rows; ++i) {
       sink.OnLogits(batch[i].run, batch[i].token,
@@ -428,13 +470,18 @@ int64_t Model::max_chunk_tokens() const { return impl_->parts_.max_chunk_tokens;
 const ForwardStats& Model::stats() const { return impl_->stats_; }
 void Model::ResetStats() { impl_->stats_ = ForwardStats(); }
 
-uint64_t Model::WorkspaceBytes(const ModelConfig& config, int64_t max_chunk_tokens, int n_workers) {
-  return Workspace::BytesFor(config, max_chunk_tokens, kMaxLogitRows, n_workers);
+uint64_t Model::WorkspaceBytes(const ModelConfig& config, int64_t max_chunk_tokens, int n_nodes,
+                               int n_workers) {
+  return Workspace::BytesFor(config, max_chunk_tokens, kMaxLogitRows, n_nodes, n_workers);
 }
 
 bool Model::Forward(std::span<const TokenRun> runs, ForwardSink& sink, int64_t chunk_tokens,
                     const std::atomic<bool>* stop) {
   return impl_->Forward(runs, sink, chunk_tokens, stop);
+}
+
+SequenceState Model::NewState(int64_t n_ctx) const {
+  return SequenceState(config(), n_ctx, impl_->parts_.team);
 }
 
 TokenBytes Model::BytesPerToken(int64_t depth) const {

@@ -119,11 +119,14 @@ class Model {
   bool Forward(std::span<const TokenRun> runs, ForwardSink& sink, int64_t chunk_tokens = 0,
                const std::atomic<bool>* stop = nullptr);
 
+  // An empty sequence of up to n_ctx positions, placed for this model's team.
+  SequenceState NewState(int64_t n_ctx) const;
+
   TokenBytes BytesPerToken(int64_t depth) const;
   const ForwardStats& stats() const;
   void ResetStats();
   // Bytes of scratch that a model of this shape reserves at construction.
-  static uint64_t WorkspaceBytes(const ModelConfig& config, int64_t max_chunk_tokens,
+  static uint64_t WorkspaceBytes(const ModelConfig& config, int64_t max_chunk_tokens, int n_nodes,
                                  int n_workers);
 
  private:

@@ -24,7 +24,7 @@ uint64_t SequenceState::BytesFor(const ModelConfig& config, int64_t n_ctx) {
   return sizeof(float) * (LightningFloats(config) + 2 * KvFloats(config, n_ctx));
 }
 
-SequenceState::SequenceState(const ModelConfig& config, int64_t n_ctx)
+SequenceState::SequenceState(const ModelConfig& config, int64_t n_ctx, ThreadTeam* team)
     : n_heads_(config.n_heads),
       n_kv_heads_(config.n_kv_heads),
       head_dim_(config.head_dim),
@@ -35,6 +35,38 @@ SequenceState::SequenceState(const ModelConfig& config, int64_t n_ctx)
   lightning_ = buffer_.as<float>();
   keys_ = lightning_ + lightning_floats_;
   values_ = keys_ + KvFloats(config, n_ctx);
+  if (team == nullptr) return;
+  const Partition& partition = team->partition();
+  if (partition.binds_rows()) {
+    buffer_.Bind(PlanPages(config, partition), "sequence state");
+  } else {
+    buffer_.Interleave(partition.stripe_nodes(), "sequence state");
+  }
+  // The states are written whole by Reset; keys and values are touched as they are appended, by the
+  // same workers.
+  team->Run([&](const Worker& worker) {
+    const auto [begin, end] = worker.Share(n_heads_);
+    for (int64_t layer = 0; layer < config.n_lightning_layers(); ++layer) {
+      std::memset(Lightning(layer, begin), 0,
+                  static_cast<size_t>((end - begin) * head_dim_ * head_dim_) * sizeof(float));
+    }
+  });
+}
+
+PagePlan SequenceState::PlanPages(const ModelConfig& config, const Partition& partition) const {
+  PagePlan plan;
+  const uint64_t state_bytes = sizeof(float) * static_cast<uint64_t>(head_dim_ * head_dim_);
+  const uint64_t kv_bytes = sizeof(float) * static_cast<uint64_t>(n_ctx_ * head_dim_);
+  uint64_t at = 0;
+  for (int64_t layer = 0; layer < config.n_lightning_layers(); ++layer) {
+    plan.AddItems(partition, at, state_bytes, n_heads_);
+    at += state_bytes * static_cast<uint64_t>(n_heads_);
+  }
+  for (int64_t i = 0; i < 2 * config.n_softmax_layers(); ++i) {  // keys, then values
+    plan.AddItems(partition, at, kv_bytes, n_kv_heads_);
+    at += kv_bytes * static_cast<uint64_t>(n_kv_heads_);
+  }
+  return plan;
 }
 
 void SequenceState::Reset() {

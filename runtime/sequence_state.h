@@ -10,6 +10,7 @@
 
 #include "mmap/model_config.h"
 #include "numa/node_buffer.h"
+#include "numa/thread_team.h"
 
 namespace stoker {
 
@@ -21,8 +22,9 @@ class SequenceState {
   // is what a Snapshot takes.
   static uint64_t BytesFor(const ModelConfig& config, int64_t n_ctx);
 
-  // Throws std::system_error when the memory cannot be had. n_ctx > 0.
-  SequenceState(const ModelConfig& config, int64_t n_ctx);
+  // Throws std::system_error when the memory cannot be had. n_ctx > 0. With a team every head's
+  // state and keys lie on the node whose workers compute it: Model::NewState.
+  SequenceState(const ModelConfig& config, int64_t n_ctx, ThreadTeam* team = nullptr);
 
   int64_t n_ctx() const { return n_ctx_; }
   // Tokens consumed so far; the next token gets this position.
@@ -41,6 +43,8 @@ class SequenceState {
     return values_ + (softmax_index * n_kv_heads_ + head) * n_ctx_ * head_dim_;
   }
 
+  const NodeBuffer& memory() const { return buffer_; }
+
   // Back to an empty sequence: lightning states zero, position 0.
   void Reset();
 
@@ -54,6 +58,8 @@ class SequenceState {
   void Restore(const Snapshot& snapshot);  // requires snapshot.position <= position()
 
  private:
+  PagePlan PlanPages(const ModelConfig& config, const Partition& partition) const;
+
   int64_t n_heads_, n_kv_heads_, head_dim_, n_ctx_;
   int64_t lightning_floats_;
   int64_t position_ = 0;

@@ -34,7 +34,7 @@ class LastLogits : public ForwardSink {
 
 Session::Session(Model& model, int64_t n_ctx)
     : model_(model),
-      state_(model.config(), n_ctx),
+      state_(model.NewState(n_ctx)),
       logits_(static_cast<size_t>(model.config().vocab_size)) {
   tokens_.reserve(static_cast<size_t>(n_ctx));
   state_.Save(prompt_snapshot_);  // its memory is had now, not at the first prompt

@@ -23,6 +23,7 @@
 #include "runtime/cli/disk_probe.h"
 #include "runtime/cli/interrupt.h"
 #include "runtime/cli/model_summary.h"
+#include "runtime/cli/numa_model.h"
 #include "runtime/cli/output.h"
 #include "runtime/cli/progress.h"
 #include "runtime/cli/sample_text.h"
@@ -36,6 +37,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr size_t kMaxTextBytes = 256 * kMiB;
+constexpr size_t kMaxModelBytes = 16 * kMiB;
 
 // Passes over the probe buffer, before and after each test: at 30 GB/s a fifth of a second.
 constexpr int kCeilingPasses = 3;
@@ -45,6 +47,7 @@ struct BenchOptions {
   std::vector<int64_t> prompts = {512}, generations = {128}, depths = {0};
   int repetitions = 5;
   std::string format = "md", file;
+  std::string numa_model;
   bool random_tokens = false, no_warmup = false, verbose = false;
 };
 
@@ -90,27 +93,13 @@ class NullSink : public ForwardSink {
   void OnLogits(int64_t, int64_t, std::span<const float>) override {}
 };
 
-const char* ModeName(MemoryMode mode) {
-  switch (mode) {
-    case MemoryMode::kResident:
-      return "resident";
-    case MemoryMode::kMapped:
-      return "mapped";
-    case MemoryMode::kPaged:
-      return "paged";
-    case MemoryMode::kAuto:
-      break;
-  }
-  return "auto";
-}
-
 class Bench {
  public:
   Bench(const BenchOptions& options, Engine& engine, std::vector<TokenId> tokens, int64_t n_ctx)
       : options_(options),
         engine_(engine),
         tokens_(std::move(tokens)),
-        state_(engine.config(), n_ctx),
+        state_(engine.model().NewState(n_ctx)),
         meter_(engine),
         probe_(
             MakeProbeBuffer(engine.team(), ProbeBytes(Topology::Detect(), UsableMemoryBytes()))) {}
@@ -266,7 +255,7 @@ BenchSetup SetupOf(const BenchOptions& options, Engine& engine) {
   setup.model_n_params = summary.n_parameters;
   setup.n_ubatch = options.model.chunk_tokens;
   setup.n_threads = engine.team().size();
-  setup.mode = ModeName(engine.mode());
+  setup.mode = MemoryModeName(engine.mode());
   setup.isa = IsaLevelName(ActiveIsaLevel());
   setup.precision = options.model.exact ? "exact" : "fast";
   setup.prompt = options.random_tokens ? "random" : "text";
@@ -274,7 +263,20 @@ BenchSetup SetupOf(const BenchOptions& options, Engine& engine) {
   return setup;
 }
 
+// Nothing is loaded or measured: what another machine would do.
+int PredictBench(const BenchOptions& options) {
+  RequireModelPath(options.model.path);
+  const NumaModel model =
+      ParseNumaModel(ReadTextFile(options.numa_model, kMaxModelBytes), options.numa_model);
+  const std::unique_ptr<WeightStore> store = WeightStore::Open(options.model.path);
+  const int64_t n_ctx = *std::max_element(options.depths.begin(), options.depths.end()) + 1;
+  TextOutput output;
+  output.Write(FormatPredictions(PredictDecode(*store, model, n_ctx), options.format));
+  return kExitDone;
+}
+
 int RunBench(const BenchOptions& options) {
+  if (!options.numa_model.empty()) return PredictBench(options);
   const std::vector<BenchTest> tests = TestsOf(options);
   int64_t n_ctx = 1;
   for (const BenchTest& test : tests)
@@ -332,6 +334,9 @@ std::function<int()> DeclareBench(CLI::App& app) {
   app.add_flag("--random-tokens", options->random_tokens,
                "feed random tokens as llama-bench does; they spread over the experts unlike text")
       ->excludes(file);
+  app.add_option("--numa-model", options->numa_model,
+                 "predict decode on another machine from the bandwidths between its NUMA nodes")
+      ->type_name("FILE");
   app.add_flag("--no-warmup", options->no_warmup, "time the first run too");
   app.add_flag("-v,--verbose", options->verbose, "time per stage and bytes per token on stderr");
   return [options] { return RunBench(*options); };

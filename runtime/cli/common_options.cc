@@ -74,9 +74,20 @@ void AddModelOptions(CLI::App& app, ModelOptions* options) {
   app.add_option("--trace", options->trace,
                  "write what the router chose and what it cost, for `stoker sim` and `trace`")
       ->type_name("FILE");
+  app.add_option("--numa", options->numa,
+                 "weights over NUMA nodes: auto, shard, interleave, node:K or off")
+      ->type_name("HOW");
   app.add_flag("--exact", options->exact,
                "full-precision activations instead of integer ones: slower, for comparisons");
   app.add_flag("--no-pin", options->no_pin, "let the operating system move threads between cores");
+}
+
+NumaChoice ParseNuma(const std::string& text) {
+  try {
+    return ParseNumaChoice(text);
+  } catch (const std::runtime_error& error) {
+    throw UsageError(error.what());
+  }
 }
 
 void AddSamplingOptions(CLI::App& app, SamplingOptions* options) {
@@ -144,6 +155,7 @@ EngineOptions ToEngineOptions(const ModelOptions& options) {
     }
     engine.mirror_dirs.emplace_back(directory);
   }
+  engine.numa = ParseNuma(options.numa);
   engine.precision = options.exact ? Precision::kExact : Precision::kFast;
   return engine;
 }
@@ -159,6 +171,7 @@ std::unique_ptr<Engine> OpenEngine(EngineOptions options) {
   progress.Finish();
   PrintNote(Banner(engine->store(), seconds));
   PrintNote(engine->ModeLine());
+  if (const std::string line = engine->NumaLine(); !line.empty()) PrintNote(line);
   return engine;
 }
 

@@ -31,17 +31,21 @@ struct ModelOptions {
   std::string prefetch = "auto";
   std::string trace;  // a file to write the routing trace to
   std::vector<std::string> mirrors;
+  std::string numa = "auto";
   bool exact = false;
   bool no_pin = false;
 };
 
 // MODEL (also -m), -t, -c, -ub, --memory, --mode, --io, --policy, --prefetch, --mirror, --trace,
-// --exact, --no-pin.
+// --numa, --exact, --no-pin.
 void AddModelOptions(CLI::App& app, ModelOptions* options);
 // Only MODEL (also -m), for commands that read the file and run nothing.
 void AddModelPath(CLI::App& app, std::string* path);
 // Throws UsageError when no model was named.
 void RequireModelPath(const std::string& path);
+
+// The choice of --numa; throws UsageError.
+NumaChoice ParseNuma(const std::string& text);
 
 struct SamplingOptions {
   SamplerOptions sampler;

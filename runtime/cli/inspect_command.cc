@@ -21,10 +21,10 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 struct InspectOptions {
-  std::string path;
+  ModelOptions model;
   bool json = false;
   bool tensors = false;
-  int64_t n_ctx = 8192;
+  bool placement = false;
 };
 
 std::string ShapeText(const std::vector<int64_t>& shape) {
@@ -159,11 +159,11 @@ std::string ReportText(const WeightStore& store, const ModelSummary& summary,
   for (const auto& [name, count] : summary.types) {
     line("  " + name, fmt::format("{:>10}  {} tensors", FormatBytes(count.bytes), count.tensors));
   }
-  const uint64_t state = SequenceState::BytesFor(c, options.n_ctx);
+  const uint64_t state = SequenceState::BytesFor(c, options.model.n_ctx);
   line("memory",
        fmt::format("{} for everything resident: {} weights + {} state of one sequence (-c {})",
                    FormatBytes(summary.total_bytes + state), FormatBytes(summary.total_bytes),
-                   FormatBytes(state), options.n_ctx));
+                   FormatBytes(state), options.model.n_ctx));
   line("", fmt::format("{} without the experts, which may stay on disk",
                        FormatBytes(summary.dense_bytes() + state)));
   const std::vector<std::string> missing = TypesNotComputed(summary);
@@ -181,14 +181,63 @@ std::string ReportText(const WeightStore& store, const ModelSummary& summary,
   return out;
 }
 
+Json PlacementJson(const EnginePlan& plan) {
+  Json nodes = Json::array();
+  for (const PlacementPlan::NodeShare& node : plan.placement.nodes) {
+    nodes.push_back({{"os_node", node.os_node},
+                     {"bandwidth_share", node.bandwidth_share},
+                     {"row_share", node.row_share},
+                     {"weight_bytes", node.weight_bytes},
+                     {"state_bytes", node.state_bytes},
+                     {"capacity_bytes", node.capacity_bytes}});
+  }
+  Json tensors = Json::array();
+  for (const PlacementPlan::TensorPlan& tensor : plan.placement.tensors) {
+    Json parts = Json::array();
+    for (const PlannedPart& part : tensor.parts) {
+      parts.push_back({{"os_node", plan.placement.nodes[static_cast<size_t>(part.node)].os_node},
+                       {"rows", {part.row_begin, part.row_end}}});
+    }
+    tensors.push_back({{"name", tensor.tensor.name},
+                       {"count", tensor.tensor.count},
+                       {"rows", tensor.tensor.rows},
+                       {"row_bytes", tensor.tensor.row_bytes},
+                       {"parts", std::move(parts)},
+                       {"bytes_per_node", tensor.bytes_per_node}});
+  }
+  return {{"mode", MemoryModeName(plan.mode)},
+          {"numa", NumaModeName(plan.placement.mode)},
+          {"nodes", std::move(nodes)},
+          {"tensors", std::move(tensors)},
+          {"touched_bytes_per_token", plan.placement.touched_bytes_per_token},
+          {"cross_node_bytes_per_token", plan.placement.cross_node_bytes_per_token}};
+}
+
+std::string PlacementText(const EnginePlan& plan) {
+  std::string text = fmt::format("mode: {}\n", MemoryModeName(plan.mode));
+  for (const BudgetRow& row : plan.budget) {
+    text += fmt::format("  {:<44} {:>9}\n", row.what, FormatBytes(row.bytes));
+  }
+  return text + plan.placement.Format();
+}
+
+std::string DumpJson(const Json& json) {
+  return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
 int Inspect(const InspectOptions& options) {
-  RequireModelPath(options.path);
-  const std::unique_ptr<WeightStore> store = WeightStore::Open(options.path);
-  const ModelSummary summary = Summarise(*store);
+  RequireModelPath(options.model.path);
   TextOutput output;
-  output.Write(options.json ? ReportJson(*store, summary, options.n_ctx)
-                                      .dump(2, ' ', false, Json::error_handler_t::replace) +
-                                  "\n"
+  if (options.placement) {
+    EngineOptions engine = ToEngineOptions(options.model);
+    engine.need_tokenizer = false;
+    const EnginePlan plan = Engine::Plan(std::move(engine));
+    output.Write(options.json ? DumpJson(PlacementJson(plan)) : PlacementText(plan));
+    return kExitDone;
+  }
+  const std::unique_ptr<WeightStore> store = WeightStore::Open(options.model.path);
+  const ModelSummary summary = Summarise(*store);
+  output.Write(options.json ? DumpJson(ReportJson(*store, summary, options.model.n_ctx))
                             : ReportText(*store, summary, options));
   return kExitDone;
 }
@@ -197,13 +246,11 @@ int Inspect(const InspectOptions& options) {
 
 std::function<int()> DeclareInspect(CLI::App& app) {
   auto options = std::make_shared<InspectOptions>();
-  AddModelPath(app, &options->path);
+  AddModelOptions(app, &options->model);
   app.add_flag("--json", options->json, "everything, with the extent of every tensor, as JSON");
   app.add_flag("--tensors", options->tensors, "list every tensor with its extent");
-  app.add_option("-c,--ctx-size", options->n_ctx, "positions to compute the state's size for")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 31))
-      ->capture_default_str()
-      ->type_name("N");
+  app.add_flag("--placement", options->placement,
+               "where weights and state would go with these options, without loading anything");
   return [options] { return Inspect(*options); };
 }
 

@@ -138,7 +138,7 @@ int Logits(const LogitsOptions& options) {
   const std::unique_ptr<Engine> engine = OpenEngine(std::move(engine_options));
 
   // 1. The prompt, with the logits of every token.
-  SequenceState state(config, n_tokens + options.greedy);
+  SequenceState state = engine->model().NewState(n_tokens + options.greedy);
   Recorder recorder(config, n_tokens, options.layers);
   const auto forward = [&](std::span<const TokenId> tokens, LogitRows rows, ForwardSink& sink) {
     const TokenRun run{&state, tokens, rows};

@@ -162,7 +162,7 @@ int Perplexity(const PerplexityOptions& options) {
   PrintNote(fmt::format("perplexity: calculating perplexity over {} chunks, n_ctx={}, n_tokens={}",
                         n_chunks, n_ctx, tokens.size()));
   ChunkScorer scorer(writer ? &*writer : nullptr, reader ? &*reader : nullptr);
-  SequenceState state(engine->config(), n_ctx);
+  SequenceState state = engine->model().NewState(n_ctx);
   TextOutput output;
   for (int64_t chunk = 0; chunk < n_chunks; ++chunk) {
     const std::span<const TokenId> ids(tokens.data() + chunk * n_ctx, static_cast<size_t>(n_ctx));

@@ -3,11 +3,13 @@
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
 
+#include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 
+#include "experts/pager.h"
 #include "numa/bytes.h"
 #include "numa/probe.h"
 #include "runtime/cli/command_line.h"
@@ -27,6 +29,22 @@ struct ProbeOptions {
   std::string disk, io = "auto";
   bool json = false, quick = false;
 };
+
+// Whether io_uring reads files here, asked by doing it: sysctl, seccomp and limits all have a say.
+struct RingState {
+  bool works = false;
+  std::string text;  // how, or why not
+};
+
+RingState TryRing(const std::string& path) {
+  try {
+    const std::string file = path.empty() ? "/proc/self/exe" : path;
+    const PagerFile own{.path = file, .bytes = std::filesystem::file_size(file), .mirrors = {}};
+    return {true, MakePager(IoBackend::kUring, {&own, 1})->Describe()};
+  } catch (const std::exception& error) {
+    return {false, error.what()};
+  }
+}
 
 template <typename T>
 Json OrNull(const std::optional<T>& value) {
@@ -57,7 +75,8 @@ Json TopologyJson(const Topology& topology) {
           {"distances", topology.distances}};
 }
 
-Json ReportJson(const MachineReport& report, const std::optional<DiskRate>& disk) {
+Json ReportJson(const MachineReport& report, const RingState& ring,
+                const std::optional<DiskRate>& disk) {
   const CpuFeatures& cpu = report.cpu;
   Json findings = Json::array();
   for (const Finding& finding : FindProblems(report)) {
@@ -97,6 +116,7 @@ Json ReportJson(const MachineReport& report, const std::optional<DiskRate>& disk
             {"transparent_huge_pages", report.thp_mode}}},
           {"read_bandwidth_bytes_per_s", report.read_bandwidth},
           {"total_read_bandwidth_bytes_per_s", report.total_read_bandwidth},
+          {"io_uring", {{"works", ring.works}, {"text", ring.text}}},
           {"disk", std::move(disk_json)},
           {"findings", std::move(findings)}};
 }
@@ -110,17 +130,22 @@ int Probe(const ProbeOptions& options) {
     disk = MeasureDiskRate(options.disk, *IoBackendFromName(options.io), kDiskSeconds);
     ThrowIfInterrupted();
   }
+  const bool is_file = std::filesystem::is_regular_file(options.disk);
+  const RingState ring = TryRing(is_file ? options.disk : "");
   TextOutput output;
   if (options.json) {
-    output.Write(ReportJson(report, disk).dump(2, ' ', false, Json::error_handler_t::replace) +
-                 "\n");
+    output.Write(
+        ReportJson(report, ring, disk).dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
     return kExitDone;
   }
   output.Write(FormatReport(report));
+  output.Write((ring.works ? "" : "io_uring: refused, ") + ring.text + "\n");
   if (disk) {
     output.Write(fmt::format("disk: {:.2f} GB/s, {} read at random in {:.1f} s ({})\n",
                              disk->bytes_per_second / 1e9, FormatBytes(disk->bytes), disk->seconds,
                              disk->method));
+  } else {
+    output.Write("disk: not measured (--disk PATH)\n");
   }
   return kExitDone;
 }

@@ -22,7 +22,8 @@ std::vector<double> AlibiSlopes(int64_t n_heads);
 std::vector<float> LightningDecay(int64_t n_heads, int64_t layer, int64_t n_layers);
 
 // Reads ws.qkv [T, n_heads x (q, k, v) x D] before SiLU, advances head states of the segments'
-// sequences, writes ws.attn [T, n_heads * D]. The caller puts a barrier before and after.
+// sequences, writes ws.attn [T, n_heads * D], each node its own heads. The caller puts a barrier of
+// the node before and of all after.
 void LightningHeads(const Worker& worker, LayerContext& context, int64_t lightning_index,
                     const std::vector<float>& decay);
 

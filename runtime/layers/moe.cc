@@ -1,6 +1,7 @@
 #include "runtime/layers/moe.h"
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cmath>
 
@@ -28,17 +29,56 @@ void RunExpert(LayerContext& context, const ExpertView& expert, std::span<const 
       matmul.FormsFor(expert.gate.type, m) | matmul.FormsFor(expert.up.type, m);
   const uint32_t middle_forms = matmul.FormsFor(expert.down.type, m);
   context.team.Run([&](const Worker& worker) {
-    ws.expert_acts.Gather(worker, ws.hidden_acts, rows, in_forms);
-    worker.Barrier();
-    matmul.Multiply(worker, expert.gate, ws.expert_acts, ws.expert_gate, f);
-    matmul.Multiply(worker, expert.up, ws.expert_acts, ws.expert_up, f);
-    worker.Barrier();
-    const auto [begin, end] = worker.Share(m * f, 64);
-    SwiGlu(ws.expert_gate + begin, ws.expert_up + begin, ws.expert_gate + begin, end - begin);
-    worker.Barrier();
-    ws.middle_acts.Prepare(worker, ws.expert_gate, m, f, f, middle_forms);
-    worker.Barrier();
-    matmul.Multiply(worker, expert.down, ws.middle_acts, out, config.hidden_size);
+    const Worker local = worker.OnNode();
+    NodeWorkspace& node = ws.nodes[static_cast<size_t>(worker.node)];
+    node.expert_acts.Gather(local, node.hidden_acts, rows, in_forms);
+    local.Barrier();
+    matmul.Multiply(worker, expert.gate, node.expert_acts, ws.expert_gate, f);
+    matmul.Multiply(worker, expert.up, node.expert_acts, ws.expert_up, f);
+    // Gate and up are cut alike, so what a worker needs here it has just computed itself.
+    const auto [begin, end] = RowShare(worker, expert.gate);
+    for (int64_t row = 0; row < m; ++row) {
+      float* gate = ws.expert_gate + row * f + begin;
+      SwiGlu(gate, ws.expert_up + row * f + begin, gate, end - begin);
+    }
+    worker.Barrier();  // exchange: the intermediate
+    node.middle_acts.Prepare(local, ws.expert_gate, m, f, f, middle_forms);
+    local.Barrier();
+    matmul.Multiply(worker, expert.down, node.middle_acts, out, config.hidden_size);
+  });
+}
+
+// The two experts of one token side by side: the nodes then meet once between the products, not
+// once for each expert. The same products as RunExpert's.
+struct PairedExpert {
+  const ExpertView* view;
+  float* out;   // [H]
+  float* gate;  // [F] scratch
+  float* up;    // [F] scratch
+};
+
+void RunPair(LayerContext& context, const std::array<PairedExpert, 2>& pair) {
+  const ModelConfig& config = context.config;
+  MatmulBackend& matmul = context.matmul;
+  const int64_t f = config.expert_hidden_size;
+  context.team.Run([&](const Worker& worker) {
+    const Worker local = worker.OnNode();
+    NodeWorkspace& node = context.ws.nodes[static_cast<size_t>(worker.node)];
+    const std::array<Activations*, 2> middle = {&node.middle_acts, &node.second_middle_acts};
+    for (const PairedExpert& expert : pair) {
+      const auto [begin, end] = RowShare(worker, expert.view->gate);
+      matmul.Multiply(worker, expert.view->gate, node.hidden_acts, expert.gate, f);
+      matmul.Multiply(worker, expert.view->up, node.hidden_acts, expert.up, f);
+      SwiGlu(expert.gate + begin, expert.up + begin, expert.gate + begin, end - begin);
+    }
+    worker.Barrier();  // exchange: the intermediates
+    for (size_t i = 0; i < pair.size(); ++i) {
+      middle[i]->Prepare(local, pair[i].gate, 1, f, f, matmul.FormsFor(pair[i].view->down.type, 1));
+    }
+    local.Barrier();
+    for (size_t i = 0; i < pair.size(); ++i) {
+      matmul.Multiply(worker, pair[i].view->down, *middle[i], pair[i].out, config.hidden_size);
+    }
   });
 }
 
@@ -125,7 +165,8 @@ void MultiplyArriving(LayerContext& context, const ExpertHandle& handle, ExpertP
   }
 }
 
-// RunExpert on an expert whose bytes are still coming. Same products, row for row.
+// RunExpert on an expert whose bytes are still coming. Same products, row for row; for teams of one
+// node, because the rows of others come later.
 void RunArriving(LayerContext& context, const ExpertHandle& handle, std::span<const int32_t> rows,
                  float* out, double* wait_seconds) {
   Workspace& ws = context.ws;
@@ -135,21 +176,82 @@ void RunArriving(LayerContext& context, const ExpertHandle& handle, std::span<co
   const int64_t f = context.config.expert_hidden_size;
   const uint32_t in_forms =
       matmul.FormsFor(expert.gate.type, m) | matmul.FormsFor(expert.up.type, m);
+  NodeWorkspace& node = ws.nodes.front();
   context.team.Run([&](const Worker& worker) {
-    ws.expert_acts.Gather(worker, ws.hidden_acts, rows, in_forms);
+    node.expert_acts.Gather(worker, node.hidden_acts, rows, in_forms);
   });
-  MultiplyArriving(context, handle, ExpertPart::kGate, expert.gate, ws.expert_acts, ws.expert_gate,
-                   f, wait_seconds);
-  MultiplyArriving(context, handle, ExpertPart::kUp, expert.up, ws.expert_acts, ws.expert_up, f,
+  MultiplyArriving(context, handle, ExpertPart::kGate, expert.gate, node.expert_acts,
+                   ws.expert_gate, f, wait_seconds);
+  MultiplyArriving(context, handle, ExpertPart::kUp, expert.up, node.expert_acts, ws.expert_up, f,
                    wait_seconds);
   context.team.Run([&](const Worker& worker) {
     const auto [begin, end] = worker.Share(m * f, 64);
     SwiGlu(ws.expert_gate + begin, ws.expert_up + begin, ws.expert_gate + begin, end - begin);
     worker.Barrier();
-    ws.middle_acts.Prepare(worker, ws.expert_gate, m, f, f, matmul.FormsFor(expert.down.type, m));
+    node.middle_acts.Prepare(worker, ws.expert_gate, m, f, f, matmul.FormsFor(expert.down.type, m));
   });
-  MultiplyArriving(context, handle, ExpertPart::kDown, expert.down, ws.middle_acts, out,
+  MultiplyArriving(context, handle, ExpertPart::kDown, expert.down, node.middle_acts, out,
                    context.config.hidden_size, wait_seconds);
+}
+
+// What products have made of the expert's matrices.
+void NoteLayouts(const LayerContext& context, ExpertHandle& handle) {
+  const MatmulBackend& matmul = context.matmul;
+  const ExpertView& view = handle.view();
+  handle.SetLayouts(matmul.LayoutAfter(view.gate), matmul.LayoutAfter(view.up),
+                    matmul.LayoutAfter(view.down));
+}
+
+// An expert that has been handed out, as it comes or when it is complete.
+void RunHandle(LayerContext& context, ExpertHandle& handle, const ExpertGroups& groups,
+               ExpertCosts& costs) {
+  const int32_t expert = handle.id().expert;
+  float* out = context.ws.expert_out + groups.first_slot(expert) * context.config.hidden_size;
+  if (handle.complete()) {
+    RunExpert(context, handle.view(), groups.rows(expert), out);
+  } else {
+    RunArriving(context, handle, groups.rows(expert), out, &costs.wait_seconds);
+  }
+  NoteLayouts(context, handle);
+}
+
+void WaitComplete(const ExpertHandle& handle) {
+  handle.WaitRows(ExpertPart::kGate, handle.view().gate.rows() - 1);
+  handle.WaitRows(ExpertPart::kUp, handle.view().up.rows() - 1);
+  handle.WaitRows(ExpertPart::kDown, handle.view().down.rows() - 1);
+}
+
+// One token's two experts. Holding the first while the second is asked for is allowed, because two
+// slots are the fewest a cache has.
+void RunTokenPair(LayerContext& context, ExpertSource& source, const ExpertGroups& groups,
+                  ExpertCosts& costs) {
+  const bool one_node = context.ws.nodes.size() == 1;
+  const auto start = std::chrono::steady_clock::now();
+  ExpertHandle first = source.Next();
+  ExpertHandle second = source.NextArriving();
+  costs.wait_seconds +=
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  for (const ExpertHandle* handle : {&first, &second}) {
+    const ExpertView& view = handle->view();
+    costs.weight_bytes += view.gate.bytes + view.up.bytes + view.down.bytes;
+  }
+  if (!second.complete()) {
+    RunHandle(context, first, groups, costs);
+    // The rows of later nodes come last, so several nodes cannot compute on what has arrived.
+    if (!one_node) WaitComplete(second);
+    RunHandle(context, second, groups, costs);
+    return;
+  }
+  Workspace& ws = context.ws;
+  const int64_t hidden = context.config.hidden_size;
+  const int64_t f = context.config.expert_hidden_size;
+  RunPair(context,
+          {{{&first.view(), ws.expert_out + groups.first_slot(first.id().expert) * hidden,
+             ws.expert_gate, ws.expert_up},
+            {&second.view(), ws.expert_out + groups.first_slot(second.id().expert) * hidden,
+             ws.expert_gate + f, ws.expert_up + f}}});
+  NoteLayouts(context, first);
+  NoteLayouts(context, second);
 }
 
 }  // namespace
@@ -216,26 +318,21 @@ void RunExperts(LayerContext& context, int64_t layer, int64_t first_token,
                           static_cast<uint32_t>(context.n_tokens)});
   source.Request(request.ids);
   source.Prefetch();
+  if (context.n_tokens == 1 && request.ids.size() == 2) {
+    RunTokenPair(context, source, groups, costs);
+    return;
+  }
   for (size_t i = 0; i < request.ids.size(); ++i) {
     const auto start = std::chrono::steady_clock::now();
     // The last one can be multiplied while it arrives; before it there is another to compute on.
-    const bool last = i + 1 == request.ids.size();
+    // Several nodes wait for all of it: the rows of later ones come last.
+    const bool last = i + 1 == request.ids.size() && context.ws.nodes.size() == 1;
     ExpertHandle handle = last ? source.NextArriving() : source.Next();
     costs.wait_seconds +=
         std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     const ExpertView& view = handle.view();
     costs.weight_bytes += view.gate.bytes + view.up.bytes + view.down.bytes;
-    const int32_t expert = handle.id().expert;
-    float* out =
-        context.ws.expert_out + groups.first_slot(expert) * context.config.hidden_size;
-    if (handle.complete()) {
-      RunExpert(context, view, groups.rows(expert), out);
-    } else {
-      RunArriving(context, handle, groups.rows(expert), out, &costs.wait_seconds);
-    }
-    const MatmulBackend& matmul = context.matmul;
-    handle.SetLayouts(matmul.LayoutAfter(view.gate), matmul.LayoutAfter(view.up),
-                      matmul.LayoutAfter(view.down));
+    RunHandle(context, handle, groups, costs);
   }
 }
 

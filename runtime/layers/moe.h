@@ -61,9 +61,9 @@ struct ExpertCosts {
   uint64_t weight_bytes = 0;  // of the matrices multiplied
 };
 
-// Runs every touched expert of a layer over ws.hidden_acts (prepared from ws.u) and leaves rows in
-// ws.expert_out. `first_token` counts the tokens this model has seen before the chunk. Adds to
-// costs.
+// Runs every touched expert of a layer over the nodes' hidden_acts (prepared from u) and leaves
+// rows in ws.expert_out. `first_token` counts the tokens this model has seen before the chunk. Adds
+// to costs.
 void RunExperts(LayerContext& context, int64_t layer, int64_t first_token,
                 const ExpertGroups& groups, ExpertSource& source, ExpertRequest& request,
                 ExpertCosts& costs);

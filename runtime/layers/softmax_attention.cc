@@ -139,6 +139,14 @@ void WriteRow(const float* acc, float sum, float* out, int64_t d) {
   Scale(1.0f / sum, out, d);
 }
 
+// This worker's part of `n_inner` items for each of n_outer things of which a node has whole ones:
+// item = outer * n_inner + inner.
+std::pair<int64_t, int64_t> ShareWithin(const Worker& worker, int64_t n_outer, int64_t n_inner) {
+  const auto [first, last] = worker.NodeShare(n_outer);
+  const auto [begin, end] = worker.OnNode().Share((last - first) * n_inner);
+  return {first * n_inner + begin, first * n_inner + end};
+}
+
 // Whole tiles: every key range of a tile is folded and merged by one worker.
 void AttendTiles(const Worker& worker, LayerContext& context, const Segment& segment,
                  int64_t softmax_index) {
@@ -146,7 +154,7 @@ void AttendTiles(const Worker& worker, LayerContext& context, const Segment& seg
   const int64_t d = config.head_dim;
   const Scratch scratch = CutScratch(context, worker.index);
   const int64_t n_tiles = DivCeil(segment.n_tokens, kTileTokens);
-  const auto [begin, end] = worker.Share(config.n_kv_heads * n_tiles);
+  const auto [begin, end] = ShareWithin(worker, config.n_kv_heads, n_tiles);
   for (int64_t item = begin; item < end; ++item) {
     const int64_t kv_head = item / n_tiles;
     const int64_t first_token = item % n_tiles * kTileTokens;
@@ -190,7 +198,7 @@ void AttendSplit(const Worker& worker, LayerContext& context, const Segment& seg
     float* base = context.ws.softmax_partials + (kv_head * n_splits + split) * group * (d + 2);
     return Fold{base, base + group * d, base + group * (d + 1)};
   };
-  const auto [begin, end] = worker.Share(config.n_kv_heads * n_splits);
+  const auto [begin, end] = ShareWithin(worker, config.n_kv_heads, n_splits);
   for (int64_t item = begin; item < end; ++item) {
     const int64_t kv_head = item / n_splits;
     const int64_t key = item % n_splits * split_keys;
@@ -201,8 +209,8 @@ void AttendSplit(const Worker& worker, LayerContext& context, const Segment& seg
              segment.state->Values(softmax_index, kv_head), key, std::min(n_keys, key + split_keys),
              d, scratch.scores, part);
   }
-  worker.Barrier();
-  const auto [head_begin, head_end] = worker.Share(config.n_heads);
+  worker.OnNode().Barrier();
+  const auto [head_begin, head_end] = ShareWithin(worker, config.n_kv_heads, group);
   for (int64_t head = head_begin; head < head_end; ++head) {
     const int64_t r = head % group;
     Clear(scratch.total, 1, d);
@@ -214,7 +222,7 @@ void AttendSplit(const Worker& worker, LayerContext& context, const Segment& seg
     WriteRow(scratch.total.acc, scratch.total.sum[0],
              context.ws.attn + (segment.first_row * config.n_heads + head) * d, d);
   }
-  worker.Barrier();  // the partials are free for the next segment
+  worker.OnNode().Barrier();  // the node's partials are free for the next segment
 }
 
 }  // namespace
@@ -240,13 +248,18 @@ void RotateAndStore(const Worker& worker, LayerContext& context, const Rope& rop
   const ModelConfig& config = context.config;
   const int64_t d = config.head_dim;
   const SoftmaxProjections projections = SoftmaxLayout(context);
-  const int64_t heads_per_token = config.n_heads + config.n_kv_heads;
+  // A node turns the heads it computed itself: its kv heads, and the query heads of their groups.
+  const int64_t group = config.n_heads / config.n_kv_heads;
+  const auto [first_kv, last_kv] = worker.NodeShare(config.n_kv_heads);
+  const int64_t n_q = (last_kv - first_kv) * group;
+  const int64_t heads_per_token = n_q + last_kv - first_kv;
+  if (heads_per_token == 0) return;
   constexpr int64_t kMaxHalf = 2048;  // the readers allow heads of 4096
   STOKER_CHECK(rope.half() <= kMaxHalf);
   float cos[kMaxHalf];
   float sin[kMaxHalf];
   for (const Segment& segment : context.segments) {
-    const auto [begin, end] = worker.Share(segment.n_tokens * heads_per_token);
+    const auto [begin, end] = worker.OnNode().Share(segment.n_tokens * heads_per_token);
     int64_t angle_token = -1;
     for (int64_t item = begin; item < end; ++item) {
       const int64_t token = item / heads_per_token;
@@ -257,11 +270,11 @@ void RotateAndStore(const Worker& worker, LayerContext& context, const Rope& rop
         rope.Angles(position, cos, sin);
         angle_token = token;
       }
-      if (head < config.n_heads) {
-        rope.Apply(cos, sin, projections.q + (row * config.n_heads + head) * d);
+      if (head < n_q) {
+        rope.Apply(cos, sin, projections.q + (row * config.n_heads + first_kv * group + head) * d);
         continue;
       }
-      const int64_t kv_head = head - config.n_heads;
+      const int64_t kv_head = first_kv + head - n_q;
       const int64_t source = (row * config.n_kv_heads + kv_head) * d;
       float* key = segment.state->Keys(softmax_index, kv_head) + position * d;
       std::memcpy(key, projections.k + source, static_cast<size_t>(d) * sizeof(float));

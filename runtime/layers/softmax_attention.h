@@ -28,13 +28,13 @@ struct SoftmaxProjections {
 };
 SoftmaxProjections SoftmaxLayout(const LayerContext& context);
 
-// Turns q in place, and appends turned k and v to the segments' KV caches. Barrier before and
-// after.
+// Turns q in place, and appends turned k and v to the segments' KV caches, each node its own heads.
+// Barrier of the node before and after.
 void RotateAndStore(const Worker& worker, LayerContext& context, const Rope& rope,
                     int64_t softmax_index);
 
-// ws.attn [T, n_heads D] from ws.qkv's q and the KV caches. Barrier before and after. Contains
-// barriers: every worker must call it.
+// ws.attn [T, n_heads D] from ws.qkv's q and the KV caches. Barrier of the node before, of all
+// after. Contains barriers of the node: every worker must call it.
 void SoftmaxHeads(const Worker& worker, LayerContext& context, int64_t softmax_index);
 
 }  // namespace stoker

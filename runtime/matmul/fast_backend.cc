@@ -89,8 +89,13 @@ class FastBackend final : public MatmulBackend {
     switch (route) {
       case Route::kOneDnn:
 #if STOKER_WITH_ONEDNN
-        onednn_->Multiply(worker.index, reinterpret_cast<const float*>(rows.data), rows.n_rows,
-                          x.f32_rows(), y + begin, y_stride);
+        // In blocks whose size follows from the matrix alone: the library's order of sums depends
+        // on the shape, and bits shall not depend on the number of workers or nodes.
+        for (int64_t row = begin, n = 0; row < end; row += n) {
+          n = std::min(weight.rows() < kSmallRows ? kSmallRowGrain : kRowGrain, end - row);
+          onednn_->Multiply(worker.index, reinterpret_cast<const float*>(weight.row(row)), n,
+                            x.f32_rows(), y + row, y_stride);
+        }
 #endif
         break;
       case Route::kDotF32:
@@ -156,6 +161,7 @@ class FastBackend final : public MatmulBackend {
       }
       return;
     }
+    static_assert(kRowGrain % kPanelRows == 0);
     STOKER_CHECK(begin % kPanelRows == 0);
     const int64_t whole = weight.rows() / kPanelRows * kPanelRows;  // the rest is never re-laid
     const int64_t panel_bytes = kPanelRows * row_bytes;

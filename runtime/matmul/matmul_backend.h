@@ -23,14 +23,10 @@ namespace stoker {
 // multiplied with f32 activations.
 enum class Precision { kFast, kExact };
 
-// The rows of a matrix that a worker computes, and should be the first to touch: contiguous, whole
-// panels of sixteen rows of a quantised matrix (see WeightLayout), strips of 32 of others that are
-// large enough for all workers.
+// The rows of a matrix that a worker computes, and should be the first to touch: the team's
+// partition of rows. Contiguous, and whole panels of sixteen rows (see WeightLayout).
 inline std::pair<int64_t, int64_t> RowShare(const Worker& worker, const TensorView& weight) {
-  constexpr int64_t kStrip = 32;
-  const int64_t rows = weight.rows();
-  if (Info(weight.type).block_elements > 1) return worker.Share(rows, 16);
-  return worker.Share(rows, rows >= 2 * kStrip * worker.count ? kStrip : 1);
+  return worker.Rows(weight.rows(), Info(weight.type).block_elements > 1, weight.row_unit);
 }
 
 class MatmulBackend {

@@ -38,7 +38,7 @@ class ReferenceBackend final : public MatmulBackend {
     STOKER_CHECK(Info(weight.type).computable);
     std::vector<float>& row = scratch_[static_cast<size_t>(worker.index)];
     STOKER_CHECK(static_cast<int64_t>(row.size()) >= weight.cols());
-    const auto [begin, end] = worker.Share(weight.rows());
+    const auto [begin, end] = RowShare(worker, weight);
     for (int64_t r = begin; r < end; ++r) {
       DequantizeRow(weight.type, weight.row(r), row.data(), weight.cols());
       for (int64_t t = 0; t < x.m(); ++t) {

@@ -278,6 +278,33 @@ TEST_CASE("a forbidden node gets nothing") {
   CHECK(forced.nodes[1].computed_by == std::vector<int>{0, 1});
 }
 
+TEST_CASE("shares by hand replace the bandwidths of the nodes that compute") {
+  Topology t = Topology::FromSynthetic("node:3(memory=512GB) core:8 pu:1");
+  t.nodes[1].memory_allowed = false;
+  PlanInput input = FullModel();
+  input.choice = ParseNumaChoice("shard:3,1");
+  const PlacementPlan plan = PlacementPlan::Make(t, input);
+  CheckComplete(plan);
+  CHECK(IsNear(plan.nodes[0].row_share, 0.75));
+  CHECK(plan.nodes[1].weight_bytes == 0);
+  input.choice = ParseNumaChoice("shard:1,1,1");
+  CHECK_THROWS_AS(PlacementPlan::Make(t, input), std::runtime_error);
+}
+
+TEST_CASE("the router lies on the first node that computes") {
+  const Topology t = Topology::FromSynthetic("node:2(memory=512GB) core:8 pu:1");
+  PlanInput input = FullModel();
+  for (PlannedTensor& tensor : input.tensors) {
+    if (tensor.name == "router") tensor.placement = TensorPlacement::kFirst;
+  }
+  const PlacementPlan plan = PlacementPlan::Make(t, input);
+  CheckComplete(plan);
+  for (const PlacementPlan::TensorPlan& tensor : plan.tensors) {
+    if (tensor.tensor.name != "router") continue;
+    CHECK(tensor.parts == std::vector<PlannedPart>{{.node = 0, .row_begin = 0, .row_end = 32}});
+  }
+}
+
 TEST_CASE("a quota of cores shifts unmeasured shares") {
   Topology t = Topology::FromSynthetic("pack:2 [numa(memory=512GB)] core:4 pu:1");
   for (const int core : {1, 2, 3}) t.cores[static_cast<size_t>(core)].allowed_cpus.clear();
@@ -343,7 +370,13 @@ TEST_CASE("the --numa option") {
   CHECK(ParseNumaChoice("interleave").mode == NumaMode::kInterleave);
   CHECK(ParseNumaChoice("off").mode == NumaMode::kOff);
   CHECK(ParseNumaChoice("node:12").os_node == 12);
-  for (const char* bad : {"", "node", "node:", "node:-1", "node:1x", "Shard", "on"}) {
+  CHECK(ParseNumaChoice("virtual:3").virtual_nodes == 3);
+  CHECK(ParseNumaChoice("shard:3,1.5").shares == std::vector<double>{3, 1.5});
+  CHECK(ParseNumaChoice("virtual:3,1").virtual_nodes == 2);
+  CHECK(ParseNumaChoice("virtual:3,1").shares == std::vector<double>{3, 1});
+  for (const char* bad :
+       {"", "node", "node:", "node:-1", "node:1x", "Shard", "on", "shard:", "shard:1,", "shard:0,1",
+        "shard:-1,1", "shard:1;1", "shard:nan", "virtual:", "virtual:0", "virtual:-2"}) {
     CAPTURE(bad);
     CHECK_THROWS_AS(ParseNumaChoice(bad), std::runtime_error);
   }

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "numa/affinity.h"
 #include "tests/runtime/cli/stoker_process.h"
 #include "tests/support/catch.h"
 #include "tests/support/golden_file.h"
@@ -399,6 +400,64 @@ TEST_CASE("probe describes the machine") {
   const Json json = Json::parse(r.out);
   CHECK(json["topology"]["n_cpus"].get<int>() >= 1);
   CHECK(json["findings"].is_array());
+}
+
+TEST_CASE("virtual NUMA nodes give the same bits, resident and paged") {
+  const TempDir dir;
+  const auto logits = [&](const std::string& name, std::vector<std::string> more) {
+    std::vector<std::string> arguments = {
+        "logits", Model(), "--ids", "5,9,700,3,41,12,8,1000,77", "--greedy", "3",
+        "-ub",    "8",     "-o",    (dir / name).string()};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const ProcessResult r = RunStoker(arguments);
+    CAPTURE(name, r.err);
+    REQUIRE(r.exit_code == 0);
+    return r.err;
+  };
+  logits("one", {"--numa", "off"});
+  const std::string expected = ReadFile(dir / "one");
+  // A core for each virtual node: a machine with one core cannot try.
+  if (ProcessCpus().size() < 2) return;
+  for (const char* how : {"virtual:2", "virtual:3,1"}) {
+    CAPTURE(how);
+    const std::string err = logits("two", {"--numa", how});
+    CHECK(Contains(err, "numa: shard over 2 nodes"));
+    CHECK(ReadFile(dir / "two") == expected);
+    const std::string paged =
+        logits("paged", {"--numa", how, "--mode", "paged", "--memory", "160MiB"});
+    CHECK(Contains(paged, "mode: paged"));
+    CHECK(ReadFile(dir / "paged") == expected);
+  }
+  CHECK(RunStoker({"logits", Model(), "--ids", "1", "-o", "x", "--numa", "sometimes"}).exit_code ==
+        2);
+  CHECK(RunStoker({"logits", Model(), "--ids", "1", "-o", "x", "--numa", "node:99"}).exit_code ==
+        1);
+}
+
+TEST_CASE("inspect --placement shows every part, on a machine described from outside") {
+  ::setenv("HWLOC_SYNTHETIC", "node:2(memory=8GB) core:4 pu:1", 1);
+  const ProcessResult text = RunStoker({"inspect", Model(), "--placement"});
+  const ProcessResult json = RunStoker({"inspect", Model(), "--placement", "--json"});
+  ::unsetenv("HWLOC_SYNTHETIC");
+  REQUIRE(text.exit_code == 0);
+  CHECK(Contains(text.out, "numa: shard"));
+  CHECK(Contains(text.out, "expert down"));
+  CHECK(Contains(text.out, "2 MiB stripes"));
+  REQUIRE(json.exit_code == 0);
+  const Json plan = Json::parse(json.out);
+  CHECK(plan["nodes"].size() == 2);
+  CHECK(plan["cross_node_bytes_per_token"].get<double>() > 0);
+}
+
+TEST_CASE("bench --numa-model predicts without loading") {
+  const TempDir dir;
+  WriteFile(dir / "two.txt", "200 80\n80 200\n");
+  const ProcessResult r =
+      RunStoker({"bench", Model(), "--numa-model", (dir / "two.txt").string(), "-o", "json"});
+  CAPTURE(r.err);
+  REQUIRE(r.exit_code == 0);
+  CHECK(Json::parse(r.out).size() == 3);
+  CHECK(RunStoker({"bench", Model(), "--numa-model", "/nowhere"}).exit_code == 1);
 }
 
 }  // namespace
