@@ -4,3 +4,5 @@
 // compiler would otherwise put out of line where a body has many of them.
 
 #define STOKER_INLINE inline __attribute__((always_inline))
+// The same behind the parameters of a lambda.
+#define STOKER_INLINE_LAMBDA __attribute__((always_inline))

@@ -30,10 +30,13 @@ struct PanelLanes : Lanes {
     return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
   }
   static STOKER_INLINE void StoreBytes(std::byte* p, Bytes v) {
-    _mm256_store_si256(reinterpret_cast<__m256i*>(p), v);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v);
   }
   static STOKER_INLINE Row8 LoadRow8(const std::byte* p) {
     return _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
+  }
+  static STOKER_INLINE void StoreRow8(std::byte* p, Row8 v) {
+    _mm_storel_epi64(reinterpret_cast<__m128i*>(p), v);
   }
   static STOKER_INLINE F32 LoadHalves(const std::byte* p) {
     return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
@@ -67,6 +70,37 @@ struct PanelLanes : Lanes {
   }
   static STOKER_INLINE F32 FromSigned(Row8 v) {
     return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(v));
+  }
+
+  // Bytes [offset, offset + 16) of eight rows: byte 4 r + c of quads[q] is byte 4 q + c of row r.
+  static STOKER_INLINE void LoadQuads(const std::byte* const* rows, int64_t offset, Bytes* quads) {
+    const auto load = [&](int r) STOKER_INLINE_LAMBDA {
+      return _mm_loadu_si128(reinterpret_cast<const __m128i*>(rows[r] + offset));
+    };
+    __m256i v[4];  // lane k of v[i]: row 4 k + i
+    for (int i = 0; i < 4; ++i) {
+      v[i] = _mm256_inserti128_si256(_mm256_castsi128_si256(load(i)), load(4 + i), 1);
+    }
+    const __m256i a = _mm256_unpacklo_epi32(v[0], v[1]);
+    const __m256i b = _mm256_unpackhi_epi32(v[0], v[1]);
+    const __m256i c = _mm256_unpacklo_epi32(v[2], v[3]);
+    const __m256i d = _mm256_unpackhi_epi32(v[2], v[3]);
+    quads[0] = _mm256_unpacklo_epi64(a, c);
+    quads[1] = _mm256_unpackhi_epi64(a, c);
+    quads[2] = _mm256_unpacklo_epi64(b, d);
+    quads[3] = _mm256_unpackhi_epi64(b, d);
+  }
+  // Byte 4 r + c to byte 8 c + r.
+  static STOKER_INLINE Bytes ByteRows(Bytes quad) {
+    const __m256i by_column = _mm256_broadcastsi128_si256(
+        _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+    return _mm256_permutevar8x32_epi32(_mm256_shuffle_epi8(quad, by_column),
+                                       _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+  }
+  template <int kColumn>
+  static STOKER_INLINE Row8 Row(Bytes byte_rows) {
+    const __m128i pair = _mm256_extracti128_si256(byte_rows, kColumn / 2);
+    return kColumn % 2 == 0 ? pair : _mm_unpackhi_epi64(pair, pair);
   }
 
   static STOKER_INLINE Bytes EightBitCodes(Bytes v) { return v; }

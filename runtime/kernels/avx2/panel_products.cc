@@ -96,7 +96,7 @@ template <DType... kTypes>
 void Add(KernelTable* table) {
   PanelDotBody<Isa>::AddAll<kTypes...>(table);
   PanelGemmBody<Isa>::AddAll<kTypes...>(table);
-  AddPanelRepack<Isa, kTypes...>(table);
+  AddPanelRepack<PanelLanes, kTypes...>(table);
 }
 
 }  // namespace

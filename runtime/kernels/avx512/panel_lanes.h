@@ -26,9 +26,12 @@ struct PanelLanes : Lanes {
     _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T1);
   }
   static STOKER_INLINE Bytes LoadBytes(const std::byte* p) { return _mm512_loadu_si512(p); }
-  static STOKER_INLINE void StoreBytes(std::byte* p, Bytes v) { _mm512_store_si512(p, v); }
+  static STOKER_INLINE void StoreBytes(std::byte* p, Bytes v) { _mm512_storeu_si512(p, v); }
   static STOKER_INLINE Row8 LoadRow8(const std::byte* p) {
     return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  }
+  static STOKER_INLINE void StoreRow8(std::byte* p, Row8 v) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), v);
   }
   static STOKER_INLINE F32 LoadHalves(const std::byte* p) {
     return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
@@ -71,6 +74,39 @@ struct PanelLanes : Lanes {
   }
   static STOKER_INLINE F32 FromSigned(Row8 v) {
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(v));
+  }
+
+  // Bytes [offset, offset + 16) of sixteen rows: byte 4 r + c of quads[q] is byte 4 q + c of row r.
+  static STOKER_INLINE void LoadQuads(const std::byte* const* rows, int64_t offset, Bytes* quads) {
+    const auto load = [&](int r) STOKER_INLINE_LAMBDA {
+      return _mm_loadu_si128(reinterpret_cast<const __m128i*>(rows[r] + offset));
+    };
+    __m512i v[4];  // lane k of v[i]: row 4 k + i
+    for (int i = 0; i < 4; ++i) {
+      v[i] = _mm512_castsi128_si512(load(i));
+      v[i] = _mm512_inserti32x4(v[i], load(4 + i), 1);
+      v[i] = _mm512_inserti32x4(v[i], load(8 + i), 2);
+      v[i] = _mm512_inserti32x4(v[i], load(12 + i), 3);
+    }
+    const __m512i a = _mm512_unpacklo_epi32(v[0], v[1]);
+    const __m512i b = _mm512_unpackhi_epi32(v[0], v[1]);
+    const __m512i c = _mm512_unpacklo_epi32(v[2], v[3]);
+    const __m512i d = _mm512_unpackhi_epi32(v[2], v[3]);
+    quads[0] = _mm512_unpacklo_epi64(a, c);
+    quads[1] = _mm512_unpackhi_epi64(a, c);
+    quads[2] = _mm512_unpacklo_epi64(b, d);
+    quads[3] = _mm512_unpackhi_epi64(b, d);
+  }
+  // Byte 4 r + c to byte 16 c + r.
+  static STOKER_INLINE Bytes ByteRows(Bytes quad) {
+    const __m512i by_column =
+        _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+    const __m512i lanes = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    return _mm512_permutexvar_epi32(lanes, _mm512_shuffle_epi8(quad, by_column));
+  }
+  template <int kColumn>
+  static STOKER_INLINE Row8 Row(Bytes byte_rows) {
+    return _mm512_extracti32x4_epi32(byte_rows, kColumn);
   }
 
   // Stored int8 and the levels of IQ4 nibbles, both with 128 added.
