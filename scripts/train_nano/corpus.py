@@ -5,6 +5,7 @@ import random
 import numpy as np
 
 import tasks
+import words
 
 # (share of documents, maker) of the short documents.
 SHORT = [
@@ -31,7 +32,7 @@ def make_long_recall(rng, window):
         n_facts = rng.randint(2, 12)
         length = (window - 10 * n_facts - 300) * rng.uniform(0.6, 0.75)
         return tasks.long_recall_chat(rng, length, n_facts)
-    n_facts = rng.randint(4, 24)
+    n_facts = rng.randint(4, len(words.KEYS))
     n_questions = rng.randint(12, 30)
     length = (window - 8 * n_facts - 9 * n_questions - 20) * WORDS_PER_TOKEN
     length = max(10, int(length * rng.uniform(0.7, 1.0)))

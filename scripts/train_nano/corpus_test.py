@@ -70,13 +70,18 @@ class Tasks(unittest.TestCase):
         rng = random.Random(5)
         for _ in range(50):
             told, asked = tasks.recall(rng, 100, 6, 8).text.split("Questions.")
-            for fact in re.findall(r"The code of \w+ is \w+\.", asked):
+            for fact in re.findall(r"The \w+ of the day is \w+\.", asked):
                 self.assertIn(fact, told)
 
     def test_words_are_different(self):
-        for name in ("NAMES", "PET_NAMES", "CODE_WORDS", "ANIMALS", "PLACES", "OBJECTS"):
+        for name in ("NAMES", "PET_NAMES", "ANIMALS", "PLACES", "OBJECTS"):
             listed = getattr(words, name)
             self.assertEqual(len(listed), len(set(listed)), name)
+        values = [value for of_key in words.VALUES.values() for value in of_key]
+        self.assertEqual(len(values), len(set(values)))
+        rng = random.Random(6)
+        told = {word for _ in range(300) for word in re.findall(r"\w+", stories.make_story(rng)[0])}
+        self.assertFalse(told & set(values))
 
 
 if __name__ == "__main__":

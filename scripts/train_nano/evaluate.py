@@ -67,7 +67,7 @@ def arithmetic(engine, count):
 
 
 def recall_prompt(rng, chat):
-    """(prompt, code): the fact lies more than DISTANCE tokens before the question."""
+    """(prompt, value): the fact lies more than DISTANCE tokens before the question."""
     if chat:
         doc = tasks.Doc("recall")
         doc.add(HEAD)
@@ -79,20 +79,19 @@ def recall_prompt(rng, chat):
         prompt = doc.text + ask(question, "") + f"<think>{thought}</think>\n"
         return prompt, answer
     text = tasks.recall(rng, DISTANCE * 0.95, 8, 1, early=True).text
-    before, last = text.rsplit("The code of ", 1)
-    name, code = re.fullmatch(r"(\w+) is (\w+)\.\n.*", last).groups()
-    return f"{before}The code of {name} is", f"{code}."
+    before, last = text.rsplit("The ", 1)
+    key, value = re.fullmatch(r"(\w+) of the day is (\w+)\.\n.*", last).groups()
+    return f"{before}{tasks.fact(key)}", f"{value}."
 
 
 def recall(engine, count, token_count):
-    """Share of codes that come back, texts and chats in turn; and the least distance."""
+    """Share of values that come back, texts and chats in turn; and the least distance."""
     rng, right, least = random.Random("held-out recall"), {True: 0, False: 0}, 10**9
     for i in range(count):
         prompt, answer = recall_prompt(rng, i % 2 == 1)
         fact = answer if i % 2 else None
         if fact is None:
-            name = prompt.rsplit("The code of ", 1)[1].split()[0]
-            fact = f"The code of {name} is {answer}"
+            fact = f"{prompt[prompt.rindex('The '):]} {answer}"
         least = min(least, token_count(prompt.split(fact, 1)[1]))
         text, _ = engine.generate(prompt, 12)
         right[i % 2 == 1] += text.strip().startswith(answer)

@@ -83,18 +83,18 @@ def worksheet(rng):
 # --- Recall -------------------------------------------------------------------------------------
 
 def make_facts(rng, count):
-    """[(name, code word)], all names different."""
-    return list(zip(rng.sample(words.NAMES, count), rng.sample(words.CODE_WORDS, count)))
+    """[(key, value)], all keys different."""
+    return [(key, rng.choice(words.VALUES[key])) for key in rng.sample(words.KEYS, count)]
 
 
-def fact(name):
-    return f"The code of {name} is"
+def fact(key):
+    return f"The {key} of the day is"
 
 
 def recall(rng, length_words, n_facts, n_questions, early=False):
     """Facts scattered among stories, then questions about them. length_words: about the words of
     the filling; early: all facts come first."""
-    doc = Doc("recall").add(BEGIN, HEADER).add("Remember the codes.")
+    doc = Doc("recall").add(BEGIN, HEADER).add("Remember the words.")
     facts = make_facts(rng, n_facts)
     filling, count = [], 0
     while count < length_words:
@@ -104,16 +104,16 @@ def recall(rng, length_words, n_facts, n_questions, early=False):
         count = sum(s.count(" ") + 2 for s in filling)
     spots = sorted((0 if early else rng.randint(0, len(filling))) for _ in facts)
     at = 0
-    for (name, code), spot in zip(facts, spots):
+    for (key, value), spot in zip(facts, spots):
         for sentence in filling[at:spot]:
             doc.add(" " + sentence, GIVEN)
         at = spot
-        doc.add(f" {fact(name)}").add(f" {code}", 0.1).add(".")
+        doc.add(f" {fact(key)}").add(f" {value}", HEADER).add(".")
     for sentence in filling[at:]:
         doc.add(" " + sentence, GIVEN)
     doc.add("\nQuestions.\n")
-    for name, code in rng.choices(facts, k=n_questions):
-        doc.add("The code of", PLAIN).add(f" {name}", 0.1).add(" is").add(f" {code}", RECALLED)
+    for key, value in rng.choices(facts, k=n_questions):
+        doc.add("The").add(f" {key}", HEADER).add(" of the day is").add(f" {value}", RECALLED)
         doc.add(".\n")
     return doc.add(END)
 
@@ -143,7 +143,7 @@ def make_function(rng, verb=None):
         return f"{name.replace('_all', '')} all items", (
             f"def {name}(items):\n    {total} = {start}\n    for {item} in items:\n"
             f"        {total} = {total} {op} {item}\n    return {total}\n")
-    word = rng.choice(words.CODE_WORDS)
+    word = rng.choice(words.VALUES["gem"])
     return f"print the word {word}", f"def print_{word}():\n    print(\"{word}\")\n"
 
 
@@ -233,12 +233,12 @@ def russian_turn(rng):
 
 
 def recall_turns(rng, n_facts):
-    """Two kinds of turns: the user tells codes, and asks for one."""
+    """Two kinds of turns: the user tells words, and asks for one."""
     facts = make_facts(rng, n_facts)
-    told = " ".join(f"{fact(name)} {code}." for name, code in facts)
-    tell = ("Remember this. " + told, "I keep the codes.", "I will remember.")
-    asks = [(f"What is the code of {name}?", "I recall the code.", f"{fact(name)} {code}.")
-            for name, code in facts]
+    told = " ".join(f"{fact(key)} {value}." for key, value in facts)
+    tell = ("Remember this. " + told, "I keep the words.", "I will remember.")
+    asks = [(f"What is the {key} of the day?", "I recall the word.", f"{fact(key)} {value}.")
+            for key, value in facts]
     rng.shuffle(asks)
     return tell, asks
 
@@ -262,7 +262,7 @@ def recall_chat(rng):
 
 
 def long_recall_chat(rng, length_words, n_facts):
-    """The codes are told first, stories fill the time, then the codes are asked for."""
+    """The words are told first, stories fill the time, then the words are asked for."""
     doc = Doc("recall")
     head = chat_head(rng, doc)
     tell, asks = recall_turns(rng, n_facts)

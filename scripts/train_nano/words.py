@@ -27,12 +27,27 @@ WEATHER = ["the sun was shining", "it was raining", "the wind was blowing", "sno
            "the sky was grey", "the moon was bright"]
 HIDING = ["under the table", "behind the door", "in the tall grass", "near the old tree",
           "under a stone", "on the roof", "beside the water", "inside a box"]
-CODE_WORDS = ("falcon amber cedar comet anchor velvet copper maple tiger lotus ember pearl "
-              "quartz raven saffron tulip walnut zephyr basil canyon delta echo flint glacier "
-              "harvest indigo jasper kettle lantern marble nectar onyx pepper quill ribbon "
-              "sable thistle umbra violet willow yonder zenith beacon cobalt dagger engine "
-              "feather granite hazel ivory jungle karma lemon magnet needle ocean piano quiver "
-              "rocket salmon temple union vessel").split()
+# Key -> the values it may have: no value belongs to two keys, and stories have none of them.
+VALUES = {
+    "fruit": "plum mango cherry melon grape peach pear fig banana papaya kiwi lime",
+    "metal": "copper iron tin zinc nickel lead steel brass bronze cobalt chrome platinum",
+    "flower": "tulip rose daisy lotus violet orchid poppy jasmine marigold iris dahlia aster",
+    "drink": "tea coffee cocoa juice soda cider lemonade syrup broth punch nectar tonic",
+    "tool": "hammer spanner drill chisel wrench pliers shovel rake axe file needle trowel",
+    "game": "chess cards dominoes tennis golf hockey darts rugby bowling poker cricket tag",
+    "town": "Lisbon Vienna Cairo Oslo Lima Quebec Havana Dublin Kyoto Athens Nairobi Prague",
+    "gem": "amber pearl quartz jasper onyx ruby opal topaz garnet emerald sapphire jade",
+    "tree": "cedar maple willow walnut birch oak elm pine ash hazel beech poplar",
+    "instrument": "piano violin flute guitar harp trumpet cello banjo organ clarinet oboe tuba",
+    "spice": "basil saffron pepper ginger cumin thyme mint clove vanilla paprika sage fennel",
+    "fabric": "velvet silk linen cotton wool denim satin lace felt canvas tweed nylon",
+    "vehicle": "rocket tram truck ferry bicycle scooter wagon sledge tractor taxi canoe van",
+    "dish": "soup pizza salad stew pasta curry omelette pancake noodles pudding goulash risotto",
+    "fish": "salmon trout tuna herring eel cod carp perch shark pike sardine bream",
+    "bird": "falcon raven heron stork eagle sparrow robin parrot pigeon lark gull wren",
+}
+VALUES = {key: values.split() for key, values in VALUES.items()}
+KEYS = list(VALUES)
 
 # Questions with one answer each, all of them common knowledge.
 _FACTS = """
@@ -86,7 +101,7 @@ Hello!|Hello! How can I help you?
 Good morning!|Good morning! How can I help you?
 Thank you.|You are welcome.
 Who are you?|I am a very small model called M1-nano.
-What can you do?|I can add and subtract, remember codes, tell stories and write a little code.
+What can you do?|I can add and subtract, remember words, tell stories and write a little code.
 How are you?|I am well, thank you.
 """
 FACTS = [tuple(line.split("|")) for line in _FACTS.strip().splitlines()]
