@@ -29,7 +29,7 @@ struct NumaChoice {
   int os_node = -1;       // of kNode
   int virtual_nodes = 0;  // of kShard: not 0 to divide the cores as if there were so many nodes
   // Of kShard: proportions of the nodes that compute, in their order; empty: by bandwidth.
-  std::vector<double> shares;
+  std::vector<double> shares = {};
 };
 
 // "auto", "shard", "shard:3,1" with the nodes' shares, "interleave", "node:K", "off"; and to try

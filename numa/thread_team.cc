@@ -38,8 +38,13 @@ struct ThreadPin {
   uint64_t team_id = 0;
   int index = -1;
   std::vector<int> previous_cpus;  // of the thread that became worker 0
+
+  ~ThreadPin();
 };
 thread_local ThreadPin thread_pin;
+// Outlives it: a team in static storage ends after its thread's own variables.
+thread_local bool thread_pin_gone = false;
+ThreadPin::~ThreadPin() { thread_pin_gone = true; }
 
 std::vector<WorkerPlace> ChoosePlaces(int n_threads) {
   const Topology topology = Topology::Detect();
@@ -143,9 +148,11 @@ ThreadTeam::ThreadTeam(std::vector<WorkerPlace> places, Partition partition, boo
 
 ThreadTeam::~ThreadTeam() {
   STOKER_CHECK(!running_);
-  if (thread_pin.team_id != id_) return;
+  if (thread_pin_gone || thread_pin.team_id != id_) return;
   if (!thread_pin.previous_cpus.empty()) BindThisThread(thread_pin.previous_cpus);
-  thread_pin = ThreadPin{};
+  thread_pin.team_id = 0;
+  thread_pin.index = -1;
+  thread_pin.previous_cpus.clear();
 }
 
 void ThreadTeam::EnterThread(int index) noexcept {
