@@ -20,16 +20,12 @@
 #include "numa/team_plan.h"
 #include "runtime/matmul/fast_backend.h"
 #include "runtime/matmul/reference_backend.h"
+#include "runtime/matmul/tuning.h"
+#include "runtime/memory_plan.h"
 #include "runtime/placement_input.h"
 
 namespace stoker {
 namespace {
-
-// Memory that is ours but in no row of the table: binary, stacks, small allocations.
-constexpr uint64_t kSlackBytes = 128 * kMiB;
-
-// Without --memory this part of the free memory (1/20) is left to others, whose needs change.
-constexpr uint64_t kSparedFraction = 20;
 
 std::string Layer(int64_t layer, std::string_view part) {
   return "blk." + std::to_string(layer) + "." + std::string(part) + ".weight";
@@ -105,6 +101,17 @@ bool HasFineWeights(const WeightStore& store) {
   return 2 * fine > all;
 }
 
+// The types of matrices that products read, each once.
+std::vector<DType> MatrixTypes(const WeightStore& store) {
+  std::vector<DType> types;
+  for (const StoredTensor& tensor : store.tensors()) {
+    if (std::find(types.begin(), types.end(), tensor.type) == types.end()) {
+      types.push_back(tensor.type);
+    }
+  }
+  return types;
+}
+
 uint64_t ExpertBytesPerToken(const WeightStore& store) {
   uint64_t bytes = 0;
   for (int32_t l = 0; l < store.config().n_layers; ++l) {
@@ -116,126 +123,7 @@ uint64_t ExpertBytesPerToken(const WeightStore& store) {
   return bytes;
 }
 
-constexpr std::string_view kEmbedding = "token_embd.weight";
-
-// The tensor that paged mode does not load: a token uses one row of the embedding, and where memory
-// is short its 0.7 GB are seven experts more. A tied one is the output matrix too.
-std::string_view LeftOnDisk(const ModelConfig& config) {
-  return config.tied_embeddings ? std::string_view() : kEmbedding;
-}
-
-// A cache of every expert: what a policy must know to be made at all.
-PolicyConfig PolicyShape(const ModelConfig& config) {
-  PolicyConfig policy;
-  policy.n_layers = static_cast<int32_t>(config.n_layers);
-  policy.n_experts = static_cast<int32_t>(config.n_experts);
-  policy.top_k = static_cast<int32_t>(config.n_experts_per_token);
-  policy.capacity = policy.n_entries();
-  return policy;
-}
-
-// How the memory will be used: the mode, and in paged mode the cache's size.
-struct MemoryPlan {
-  MemoryMode mode = MemoryMode::kResident;
-  std::vector<BudgetRow> rows;
-  uint64_t cache_budget_bytes = 0;
-  bool prefetch = false;
-  CachePlan cache;
-};
-
-BudgetRow CacheRow(const CachePlan& cache, const ModelConfig& config) {
-  return {"expert cache, " + std::to_string(cache.n_slots) + " of " +
-              std::to_string(config.n_layers * config.n_experts) + " experts",
-          cache.memory_bytes()};
-}
-
-// The slots of the plan's budget, or so many as the options ask for.
-CachePlan PlanSlots(const EngineOptions& options, const WeightStore& store, const Pager& pager,
-                    const MemoryPlan& plan, const Partition& partition) {
-  uint64_t budget = plan.cache_budget_bytes;
-  if (options.cache_slots > 0) {
-    const CachePlan all = PlanCache(store, pager, UINT64_MAX, false, partition);
-    budget = all.slot_bytes * options.cache_slots + all.lost_bytes;
-  }
-  return PlanCache(store, pager, budget, plan.prefetch, partition);
-}
-
-// Decides the mode from what may be used. `pager` is null in mapped mode. Throws std::runtime_error
-// with the numbers when the budget cannot be met.
-MemoryPlan PlanMemory(const EngineOptions& options, const WeightStore& store, const Pager* pager,
-                      const std::vector<WorkerPlace>& places, uint64_t usable) {
-  const ModelConfig& config = store.config();
-  MemoryPlan plan;
-  plan.rows = {
-      {"sequence state, " + std::to_string(options.n_ctx) + " positions",
-       SequenceState::BytesFor(config, options.n_ctx) + SequenceState::BytesFor(config, 0)},
-      {"workspace", Model::WorkspaceBytes(config, options.chunk_tokens, CountNodes(places),
-                                          static_cast<int>(places.size()))},
-      {"program", kSlackBytes}};
-  if (options.extra_bytes > 0) plan.rows.push_back({"results", options.extra_bytes});
-  uint64_t fixed = 0;
-  for (const BudgetRow& row : plan.rows) fixed += row.bytes;
-
-  const uint64_t limit = options.memory_bytes.value_or(usable - usable / kSparedFraction);
-  if (limit > usable) {
-    throw std::runtime_error("--memory " + FormatBytes(limit) + " exceeds the free memory of " +
-                             FormatBytes(usable) + "; lower --memory");
-  }
-  if (fixed > limit) {
-    throw std::runtime_error("sequence state and workspace need " + FormatBytes(fixed) +
-                             ", more than the " + FormatBytes(limit) +
-                             " that may be used; lower -c or -ub, or raise --memory");
-  }
-  const uint64_t left = limit - fixed;
-  if (pager == nullptr) {
-    plan.mode = MemoryMode::kMapped;
-    return plan;
-  }
-  const uint64_t all = ResidentWeights::MemoryBytes(store, *pager, /*experts=*/true);
-  const std::string_view left_out = LeftOnDisk(config);
-  const uint64_t dense =
-      ResidentWeights::MemoryBytes(store, *pager, /*experts=*/false, left_out) +
-      (left_out.empty()
-           ? 0
-           : RowReader::MemoryBytes(store, *pager, store.Get(left_out), options.chunk_tokens));
-  plan.mode = options.mode;
-  if (plan.mode == MemoryMode::kAuto) {
-    plan.mode = all <= left ? MemoryMode::kResident : MemoryMode::kPaged;
-  }
-  const auto refuse = [&](const std::string& what, uint64_t bytes, const std::string& remedy) {
-    throw std::runtime_error(what + " need " + FormatBytes(fixed + bytes) + ", more than the " +
-                             FormatBytes(limit) + " that may be used; " + remedy);
-  };
-  if (plan.mode == MemoryMode::kResident) {
-    if (all > left) refuse("resident weights", all, "use --mode paged or raise --memory");
-    plan.rows.insert(plan.rows.begin(), {"weights", all});
-    return plan;
-  }
-  if (dense > left) refuse("the weights outside the experts", dense, "raise --memory");
-  // The page cache reads ahead as it likes; only direct I/O can be kept behind demand.
-  plan.prefetch = options.prefetch != PrefetchMode::kOff && pager->backend() != IoBackend::kMapped;
-  plan.cache_budget_bytes = left - dense;
-  plan.cache = PlanSlots(options, store, *pager, plan, Partition(1));
-  plan.rows.insert(plan.rows.begin(),
-                   {{"weights outside the experts", dense}, CacheRow(plan.cache, config)});
-  return plan;
-}
-
 }  // namespace
-
-std::string_view MemoryModeName(MemoryMode mode) {
-  switch (mode) {
-    case MemoryMode::kResident:
-      return "resident";
-    case MemoryMode::kMapped:
-      return "mapped";
-    case MemoryMode::kPaged:
-      return "paged";
-    case MemoryMode::kAuto:
-      break;
-  }
-  return "auto";
-}
 
 struct Engine::Parts {
   EngineOptions options;
@@ -255,6 +143,7 @@ struct Engine::Parts {
   std::unique_ptr<ExpertSource> experts;
   std::unique_ptr<ObservedExperts> observed;  // around experts that have no cache
   ExpertCache* cache = nullptr;               // experts, in paged mode
+  Calibration calibration;
   std::unique_ptr<MatmulBackend> matmul;
   std::unique_ptr<Model> model;
 
@@ -268,6 +157,7 @@ struct Engine::Parts {
   void MakeTeam();
   void LoadWeights();
   void LoadExperts();
+  void Calibrate();
   void OpenTrace(const std::string& policy, uint32_t capacity, uint64_t seed);
   void CloseTrace() noexcept;
   void RelayDense(ModelWeights* dense);
@@ -300,7 +190,7 @@ void Engine::Parts::Prepare(bool on_described_machine) {
     io_description = pager->Describe();
   }
   // Refused here in every mode, so that a command line means the same on every machine.
-  MakePolicy(options.policy, PolicyShape(store->config()));
+  MakePolicy(options.policy, WholeModelPolicy(store->config()));
   uint64_t usable = UsableMemoryBytes();
   if (on_described_machine && !topology.is_this_system) {
     usable = 0;
@@ -422,6 +312,19 @@ void Engine::Parts::LoadExperts() {
   experts = std::move(made);
 }
 
+void Engine::Parts::Calibrate() {
+  const KernelTable& kernels = ActiveKernels();
+  const bool has_choice = options.precision == Precision::kFast && !options.reference_backend &&
+                          kernels.level != IsaLevel::kScalar;
+  if (!has_choice) return;
+  if (!options.tune) {
+    calibration.source = "not measured: --no-tune";
+    return;
+  }
+  calibration = stoker::Calibrate(kernels, MatrixTypes(*store), store->config().hidden_size,
+                                  CacheDirectory());
+}
+
 // Re-lays every matrix outside the experts for the kernels. The embedding stays: it is read row by
 // row, also where it is the output matrix as well.
 void Engine::Parts::RelayDense(ModelWeights* dense) {
@@ -495,16 +398,18 @@ std::unique_ptr<Engine> Engine::Open(EngineOptions options) {
   }
   parts.MakeTeam();
   parts.LoadWeights();
-  parts.options.on_load = nullptr;  // it may borrow from the caller's frame
+  parts.options.on_load = nullptr;  // they may borrow from the caller's frame
+  parts.options.result_bytes = nullptr;
   if (parts.weights) parts.page_check += CheckPages(parts.weights->memory());
   if (parts.cache != nullptr) parts.page_check += CheckPages(parts.cache->memory());
 
+  parts.Calibrate();
   const int64_t max_cols =
       std::max({config.hidden_size, config.n_heads * config.head_dim, config.expert_hidden_size});
   parts.matmul = chosen.reference_backend
                      ? MakeReferenceBackend(parts.team->size(), max_cols)
                      : MakeFastBackend(chosen.precision, parts.team->size(), ActiveIsaLevel(),
-                                       HasFineWeights(store));
+                                       HasFineWeights(store), parts.calibration.tuning);
 
   Model::Parts model;
   model.config = config;
@@ -562,6 +467,19 @@ std::string Engine::ModeLine() const {
   line += parts.team->pinned() ? " pinned" : " not pinned";
   line += "; " + std::string(parts.matmul->name());
   return line;
+}
+
+std::string Engine::TuningLine() const {
+  const Parts& parts = *parts_;
+  std::string types;
+  for (const DType type : MatrixTypes(*parts.store)) {
+    if (ActiveKernels().For(type).gemm_panels == nullptr) continue;
+    types += (types.empty() ? "" : ", ") + std::string(Info(type).name) + " from " +
+             std::to_string(parts.calibration.tuning.gemm_tokens(type));
+  }
+  if (types.empty() || parts.calibration.source.empty()) return "";
+  return "matmul: panels unpacked first: " + types + " tokens on (" + parts.calibration.source +
+         ")";
 }
 
 const PlacementPlan& Engine::placement() const { return parts_->placement; }

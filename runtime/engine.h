@@ -48,12 +48,15 @@ struct EngineOptions {
   std::vector<std::filesystem::path> mirror_dirs;  // with copies of the files on other drives
   std::filesystem::path trace_path;                // routing trace to write; empty: none
   Precision precision = Precision::kFast;
+  bool tune = true;  // measure which kernels are faster here, or use what was measured
   bool reference_backend = false;  // oracle for tests
   // For tests: the disk, and the slots of the cache in paged mode (0: what the budget allows).
   PagerFactory make_pager;
   uint32_t cache_slots = 0;
-  bool need_tokenizer = true;      // false: none is loaded, and tokenizer() is null
-  uint64_t extra_bytes = 0;        // memory the caller will use for results; a row of the budget
+  bool need_tokenizer = true;  // false: none is loaded, and tokenizer() is null
+  // Memory the caller will use for results, a row of the budget. Asked when the headers have been
+  // read, and may refuse the model by throwing.
+  std::function<uint64_t(const ModelConfig&)> result_bytes;
   std::function<void(uint64_t, uint64_t)> on_load;  // (bytes done, bytes total)
 };
 
@@ -100,6 +103,9 @@ class Engine {
 
   // "mode: resident (13.4 GiB in huge pages, io_uring); isa avx512; 2 threads; ..." for stderr.
   std::string ModeLine() const;
+  // "matmul: Q4_K unpacked first from 6 tokens on, ... (measured in 24 ms)"; empty where there is
+  // no choice.
+  std::string TuningLine() const;
   std::unique_ptr<Session> NewSession();
 
  private:

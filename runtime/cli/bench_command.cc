@@ -283,13 +283,16 @@ int RunBench(const BenchOptions& options) {
     n_ctx = std::max(n_ctx, test.n_depth + test.n_prompt + test.n_gen);
   EngineOptions engine_options = ToEngineOptions(options.model);
   engine_options.n_ctx = n_ctx;
-  engine_options.extra_bytes = kDiskProbeMemory;
+  engine_options.result_bytes = [](const ModelConfig&) { return kDiskProbeMemory; };
   engine_options.need_tokenizer = !options.random_tokens;
   // Read before the model is loaded: a missing file should not cost a minute.
   const std::string text =
       options.file.empty() ? std::string(SampleText()) : ReadTextFile(options.file, kMaxTextBytes);
   const std::unique_ptr<Engine> engine = OpenEngine(std::move(engine_options));
 
+  if (const std::string line = engine->TuningLine(); options.verbose && !line.empty()) {
+    PrintNote(line);
+  }
   Bench bench(options, *engine, TokensToFeed(options, *engine, text, n_ctx), n_ctx);
   std::vector<BenchRow> rows;
   ProgressLine progress("test");

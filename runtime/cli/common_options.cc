@@ -79,6 +79,8 @@ void AddModelOptions(CLI::App& app, ModelOptions* options) {
       ->type_name("HOW");
   app.add_flag("--exact", options->exact,
                "full-precision activations instead of integer ones: slower, for comparisons");
+  app.add_flag("--no-tune", options->no_tune,
+               "do not measure which kernels are faster on this machine");
   app.add_flag("--no-pin", options->no_pin, "let the operating system move threads between cores");
 }
 
@@ -156,6 +158,7 @@ EngineOptions ToEngineOptions(const ModelOptions& options) {
     engine.mirror_dirs.emplace_back(directory);
   }
   engine.numa = ParseNuma(options.numa);
+  engine.tune = !options.no_tune;
   engine.precision = options.exact ? Precision::kExact : Precision::kFast;
   return engine;
 }

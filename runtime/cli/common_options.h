@@ -34,6 +34,7 @@ struct ModelOptions {
   std::string numa = "auto";
   bool exact = false;
   bool no_pin = false;
+  bool no_tune = false;
 };
 
 // MODEL (also -m), -t, -c, -ub, --memory, --mode, --io, --policy, --prefetch, --mirror, --trace,

@@ -11,7 +11,6 @@
 #include <vector>
 
 #include "mmap/safetensors_writer.h"
-#include "mmap/weight_store.h"
 #include "runtime/cli/command_line.h"
 #include "runtime/cli/common_options.h"
 #include "runtime/cli/interrupt.h"
@@ -131,11 +130,12 @@ int Logits(const LogitsOptions& options) {
   EngineOptions engine_options = ToEngineOptions(options.model);
   engine_options.need_tokenizer = false;
   engine_options.n_ctx = n_tokens + options.greedy;
-  // The headers first: they tell how much memory the results take, and which ids there are.
-  const ModelConfig config = WeightStore::Open(options.model.path)->config();
-  CheckIds(ids, config.vocab_size);
-  engine_options.extra_bytes = ResultBytes(config, n_tokens, options);
+  engine_options.result_bytes = [&](const ModelConfig& config) {
+    CheckIds(ids, config.vocab_size);
+    return ResultBytes(config, n_tokens, options);
+  };
   const std::unique_ptr<Engine> engine = OpenEngine(std::move(engine_options));
+  const ModelConfig& config = engine->config();
 
   // 1. The prompt, with the logits of every token.
   SequenceState state = engine->model().NewState(n_tokens + options.greedy);

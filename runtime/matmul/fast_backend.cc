@@ -19,10 +19,6 @@
 namespace stoker {
 namespace {
 
-// From here on unpacking a panel once costs less than repeating the per-token part of the dot
-// product; bench/kernel_bench.cc shows the crossing.
-constexpr int64_t kGemmMinTokens = 8;
-
 // Rows and tokens computed at a time; where two products are added, 1 MiB of results.
 constexpr int64_t kBlockRows = 256;
 constexpr int64_t kResidualTokens = 512;
@@ -30,6 +26,9 @@ constexpr int64_t kResidualTokens = 512;
 // Room for the panels of a block of rows that lies in the file's layout: one panel of the longest
 // rows anyone has (100,000 columns of 8.5 bits), 256 rows of common ones.
 constexpr int64_t kPanelScratchBytes = 2 << 20;
+
+// Re-laid in place before they are multiplied: what stays in the second-level cache until then.
+constexpr int64_t kRelayBytes = 256 << 10;
 
 // With eight- and six-bit weights the rounding of eight-bit activations would be the larger error.
 bool WantsResidual(DType type) { return type == DType::kQ8_0 || type == DType::kQ6_K; }
@@ -42,9 +41,11 @@ constexpr bool kWithOneDnn = false;
 
 class FastBackend final : public MatmulBackend {
  public:
-  FastBackend(Precision precision, int n_workers, IsaLevel level, bool residual)
+  FastBackend(Precision precision, int n_workers, IsaLevel level, bool residual,
+              const MatmulTuning& tuning)
       : precision_(precision),
         residual_(residual),
+        tuning_(tuning),
         kernels_(KernelsFor(level)),
         name_("fast(" + std::string(IsaLevelName(level)) +
               (precision == Precision::kExact ? ", exact" : "") +
@@ -62,7 +63,7 @@ class FastBackend final : public MatmulBackend {
   std::string_view name() const override { return name_; }
 
   uint32_t FormsFor(DType type, int64_t m) const override {
-    switch (ChooseRoute(kernels_.level, precision_, type, m)) {
+    switch (ChooseRoute(kernels_.level, precision_, type, m, tuning_)) {
       case Route::kOneDnn:
       case Route::kDotF32:
         return kActF32;
@@ -84,7 +85,9 @@ class FastBackend final : public MatmulBackend {
     const auto [begin, end] = RowShare(worker, weight);
     if (begin == end || x.m() == 0) return;
     const WeightRows rows{weight.row(begin), static_cast<int64_t>(weight.row_bytes()), end - begin};
-    const Route route = ChooseRoute(kernels_.level, precision_, weight.type, x.m());
+    const bool residual = HasResidual(forms) && HasResidual(x.forms());
+    const Route route =
+        ChooseRoute(kernels_.level, precision_, weight.type, residual ? 2 * x.m() : x.m(), tuning_);
     STOKER_CHECK(weight.layout == WeightLayout::kRows || UsesPanels(weight.type));
     switch (route) {
       case Route::kOneDnn:
@@ -104,7 +107,7 @@ class FastBackend final : public MatmulBackend {
       case Route::kDotQ8:
       case Route::kGemmQ8:
         ForEachBlock(worker, weight, begin, end, [&](const Block& block) {
-          if (HasResidual(forms) && HasResidual(x.forms())) {
+          if (residual) {
             MultiplyResidual(worker, route, kernels, block, x, y + block.first_row, y_stride);
           } else {
             MultiplyQ8(worker, route, kernels, block, x.q8_rows(), y + block.first_row, y_stride);
@@ -168,6 +171,8 @@ class FastBackend final : public MatmulBackend {
     STOKER_CHECK(panel_bytes <= kPanelScratchBytes);
     const int64_t scratch_rows =
         std::min(kBlockRows, kPanelScratchBytes / panel_bytes * kPanelRows);
+    const int64_t relay_rows =
+        std::clamp(kRelayBytes / panel_bytes * kPanelRows, kPanelRows, kBlockRows);
     std::byte* const scratch = Scratch(worker) + KernelScratchBytes() + kResidualBytes;
     for (int64_t row = begin; row < end;) {
       const int64_t limit = row < whole ? std::min(end, whole) : end;
@@ -177,17 +182,20 @@ class FastBackend final : public MatmulBackend {
         row += n;
         continue;
       }
-      const int64_t n = std::min(scratch_rows, limit - row);
+      // In place a panel at a time, else the whole block to scratch.
+      const bool relay = weight.may_relay && row < whole;
+      const int64_t n = std::min(relay ? relay_rows : scratch_rows, limit - row);
       for (int64_t r = 0; r < n; r += kPanelRows) {
+        std::byte* const panel = scratch + (relay ? 0 : r * row_bytes);
         kernels_.For(weight.type)
             .repack({weight.row(row + r), row_bytes, std::min(kPanelRows, n - r)}, weight.cols(),
-                    scratch + r * row_bytes);
+                    panel);
+        if (relay) {
+          std::memcpy(const_cast<std::byte*>(weight.row(row + r)), panel,
+                      static_cast<size_t>(panel_bytes));
+        }
       }
-      if (weight.may_relay && row < whole) {
-        std::memcpy(const_cast<std::byte*>(weight.row(row)), scratch,
-                    static_cast<size_t>(n * row_bytes));
-      }
-      block(row, n, scratch);
+      block(row, n, relay ? weight.row(row) : scratch);
       row += n;
     }
   }
@@ -223,6 +231,7 @@ class FastBackend final : public MatmulBackend {
 
   const Precision precision_;
   const bool residual_;
+  const MatmulTuning tuning_;
   const KernelTable& kernels_;
   const std::string name_;
 #if STOKER_WITH_ONEDNN
@@ -233,19 +242,20 @@ class FastBackend final : public MatmulBackend {
 
 }  // namespace
 
-Route ChooseRoute(IsaLevel level, Precision precision, DType type, int64_t m) {
+Route ChooseRoute(IsaLevel level, Precision precision, DType type, int64_t m,
+                  const MatmulTuning& tuning) {
   if (kWithOneDnn && type == DType::kF32 && level != IsaLevel::kScalar) return Route::kOneDnn;
   const TypeKernels& kernels = KernelsFor(level).For(type);
   const bool quantised = kernels.dot_panels != nullptr || kernels.dot_q8 != nullptr;
   if (precision == Precision::kExact || !quantised) return Route::kDotF32;
-  if (m >= kGemmMinTokens && kernels.gemm_panels != nullptr) return Route::kGemmQ8;
+  if (m >= tuning.gemm_tokens(type) && kernels.gemm_panels != nullptr) return Route::kGemmQ8;
   return Route::kDotQ8;
 }
 
 std::unique_ptr<MatmulBackend> MakeFastBackend(Precision precision, int n_workers, IsaLevel level,
-                                               bool residual) {
+                                               bool residual, const MatmulTuning& tuning) {
   STOKER_CHECK(n_workers > 0);
-  return std::make_unique<FastBackend>(precision, n_workers, level, residual);
+  return std::make_unique<FastBackend>(precision, n_workers, level, residual, tuning);
 }
 
 }  // namespace stoker

@@ -1,17 +1,17 @@
 #pragma once
 
-// The matmul that runs models: our own kernels over the file's block layout, and oneDNN for F32
+// The matmul that runs models: our own kernels over panels of weight rows, and oneDNN for F32
 // weights (the router), chosen per weight type and number of tokens. Each worker computes a
 // contiguous range of weight rows. Our kernels' results depend on their row and token only, so any
-// number of workers gives the same bits, and with full-precision activations (Precision::kExact,
-// and F16, BF16 weights always) the bits do not depend on m either. With integer activations few
-// and many tokens, and with oneDNN any two shapes, differ by the order of f32 sums.
+// number of workers and of tokens gives the same bits. With oneDNN two numbers of tokens may differ
+// by the order of f32 sums.
 
 #include <cstdint>
 #include <memory>
 
 #include "numa/cpu_features.h"
 #include "runtime/matmul/matmul_backend.h"
+#include "runtime/matmul/tuning.h"
 
 namespace stoker {
 
@@ -21,7 +21,8 @@ namespace stoker {
 // Throws std::system_error when the workers' scratch (under 4 MiB each) cannot be had.
 std::unique_ptr<MatmulBackend> MakeFastBackend(Precision precision, int n_workers,
                                                IsaLevel level = ActiveIsaLevel(),
-                                               bool residual = true);
+                                               bool residual = true,
+                                               const MatmulTuning& tuning = {});
 
 // How a product of m tokens is computed; for verbose output and benches.
 enum class Route {
@@ -33,6 +34,7 @@ enum class Route {
 
 // The route the fast backend takes. The one place to change when another implementation is measured
 // to be faster for a type, number of tokens or level.
-Route ChooseRoute(IsaLevel level, Precision precision, DType type, int64_t m);
+Route ChooseRoute(IsaLevel level, Precision precision, DType type, int64_t m,
+                  const MatmulTuning& tuning = {});
 
 }  // namespace stoker

@@ -1,0 +1,55 @@
+#pragma once
+
+// What is measured on this machine instead of assumed: from how many tokens on it pays to unpack
+// panels of weights first (gemm_panels) instead of in registers for every few tokens (dot_panels).
+// Both give the same bits, so a measurement changes nothing but speed. Results are kept in a small
+// file per machine and row length. Values; Calibrate is for one thread.
+
+#include <array>
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+
+#include "mmap/dtype.h"
+#include "runtime/kernels/kernel_table.h"
+
+namespace stoker {
+
+class MatmulTuning {
+ public:
+  // Built in: what most types and machines come to.
+  static constexpr int64_t kDefaultGemmTokens = 8;
+  // Measured no further: with so many tokens unpacking costs next to nothing.
+  static constexpr int64_t kMostGemmTokens = 24;
+
+  MatmulTuning() { gemm_tokens_.fill(kDefaultGemmTokens); }
+
+  int64_t gemm_tokens(DType type) const { return gemm_tokens_[static_cast<size_t>(type)]; }
+  void set_gemm_tokens(DType type, int64_t tokens) {
+    gemm_tokens_[static_cast<size_t>(type)] = tokens;
+  }
+
+ private:
+  std::array<int64_t, static_cast<size_t>(DType::kCount)> gemm_tokens_;
+};
+
+// Times both kernels of one type on rows of `cols` columns, in the cache, for some ten
+// milliseconds. The default for a type without them.
+int64_t MeasureGemmTokens(const KernelTable& kernels, DType type, int64_t cols);
+
+struct Calibration {
+  MatmulTuning tuning;
+  std::string source;  // for verbose output: "measured in 24 ms", or the file it was found in
+};
+
+// The choices for these types: from `directory` where it has them for this machine, these kernels
+// and this row length; measured and written there otherwise. A file that cannot be read or written
+// costs the measurement and nothing else; an empty path means there is none.
+Calibration Calibrate(const KernelTable& kernels, std::span<const DType> types, int64_t cols,
+                      const std::filesystem::path& directory);
+
+// ${XDG_CACHE_HOME:-~/.cache}/stoker; empty when there is no home.
+std::filesystem::path CacheDirectory();
+
+}  // namespace stoker

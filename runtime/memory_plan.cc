@@ -1,0 +1,126 @@
+#include "runtime/memory_plan.h"
+
+#include <optional>
+#include <stdexcept>
+#include <string>
+
+#include "experts/resident_loader.h"
+#include "experts/row_reader.h"
+#include "numa/bytes.h"
+#include "numa/team_plan.h"
+#include "runtime/model.h"
+
+namespace stoker {
+namespace {
+
+// Memory that is ours but in no row of the table: binary, stacks, small allocations.
+constexpr uint64_t kSlackBytes = 128 * kMiB;
+
+// Without --memory this part of the free memory (1/20) is left to others, whose needs change.
+constexpr uint64_t kSparedFraction = 20;
+
+}  // namespace
+
+std::string_view LeftOnDisk(const ModelConfig& config) {
+  return config.tied_embeddings ? std::string_view() : kEmbedding;
+}
+
+PolicyConfig WholeModelPolicy(const ModelConfig& config) {
+  PolicyConfig policy;
+  policy.n_layers = static_cast<int32_t>(config.n_layers);
+  policy.n_experts = static_cast<int32_t>(config.n_experts);
+  policy.top_k = static_cast<int32_t>(config.n_experts_per_token);
+  policy.capacity = policy.n_entries();
+  return policy;
+}
+
+BudgetRow CacheRow(const CachePlan& cache, const ModelConfig& config) {
+  return {"expert cache, " + std::to_string(cache.n_slots) + " of " +
+              std::to_string(config.n_layers * config.n_experts) + " experts",
+          cache.memory_bytes()};
+}
+
+CachePlan PlanSlots(const EngineOptions& options, const WeightStore& store, const Pager& pager,
+                    const MemoryPlan& plan, const Partition& partition) {
+  uint64_t budget = plan.cache_budget_bytes;
+  if (options.cache_slots > 0) {
+    const CachePlan all = PlanCache(store, pager, UINT64_MAX, false, partition);
+    budget = all.slot_bytes * options.cache_slots + all.lost_bytes;
+  }
+  return PlanCache(store, pager, budget, plan.prefetch, partition);
+}
+
+MemoryPlan PlanMemory(const EngineOptions& options, const WeightStore& store, const Pager* pager,
+                      const std::vector<WorkerPlace>& places, uint64_t usable) {
+  const ModelConfig& config = store.config();
+  MemoryPlan plan;
+  plan.rows = {
+      {"sequence state, " + std::to_string(options.n_ctx) + " positions",
+       SequenceState::BytesFor(config, options.n_ctx) + SequenceState::BytesFor(config, 0)},
+      {"workspace", Model::WorkspaceBytes(config, options.chunk_tokens, CountNodes(places),
+                                          static_cast<int>(places.size()))},
+      {"program", kSlackBytes}};
+  if (options.result_bytes) plan.rows.push_back({"results", options.result_bytes(config)});
+  uint64_t fixed = 0;
+  for (const BudgetRow& row : plan.rows) fixed += row.bytes;
+
+  const uint64_t limit = options.memory_bytes.value_or(usable - usable / kSparedFraction);
+  if (limit > usable) {
+    throw std::runtime_error("--memory " + FormatBytes(limit) + " exceeds the free memory of " +
+                             FormatBytes(usable) + "; lower --memory");
+  }
+  if (fixed > limit) {
+    throw std::runtime_error("sequence state and workspace need " + FormatBytes(fixed) +
+                             ", more than the " + FormatBytes(limit) +
+                             " that may be used; lower -c or -ub, or raise --memory");
+  }
+  const uint64_t left = limit - fixed;
+  if (pager == nullptr) {
+    plan.mode = MemoryMode::kMapped;
+    return plan;
+  }
+  const uint64_t all = ResidentWeights::MemoryBytes(store, *pager, /*experts=*/true);
+  const std::string_view left_out = LeftOnDisk(config);
+  const uint64_t dense =
+      ResidentWeights::MemoryBytes(store, *pager, /*experts=*/false, left_out) +
+      (left_out.empty()
+           ? 0
+           : RowReader::MemoryBytes(store, *pager, store.Get(left_out), options.chunk_tokens));
+  plan.mode = options.mode;
+  if (plan.mode == MemoryMode::kAuto) {
+    plan.mode = all <= left ? MemoryMode::kResident : MemoryMode::kPaged;
+  }
+  const auto refuse = [&](const std::string& what, uint64_t bytes, const std::string& remedy) {
+    throw std::runtime_error(what + " need " + FormatBytes(fixed + bytes) + ", more than the " +
+                             FormatBytes(limit) + " that may be used; " + remedy);
+  };
+  if (plan.mode == MemoryMode::kResident) {
+    if (all > left) refuse("resident weights", all, "use --mode paged or raise --memory");
+    plan.rows.insert(plan.rows.begin(), {"weights", all});
+    return plan;
+  }
+  if (dense > left) refuse("the weights outside the experts", dense, "raise --memory");
+  // The page cache reads ahead as it likes; only direct I/O can be kept behind demand.
+  plan.prefetch = options.prefetch != PrefetchMode::kOff && pager->backend() != IoBackend::kMapped;
+  plan.cache_budget_bytes = left - dense;
+  plan.cache = PlanSlots(options, store, *pager, plan, Partition(1));
+  plan.rows.insert(plan.rows.begin(),
+                   {{"weights outside the experts", dense}, CacheRow(plan.cache, config)});
+  return plan;
+}
+
+std::string_view MemoryModeName(MemoryMode mode) {
+  switch (mode) {
+    case MemoryMode::kResident:
+      return "resident";
+    case MemoryMode::kMapped:
+      return "mapped";
+    case MemoryMode::kPaged:
+      return "paged";
+    case MemoryMode::kAuto:
+      break;
+  }
+  return "auto";
+}
+
+}  // namespace stoker

@@ -1,0 +1,48 @@
+#pragma once
+
+// How the Engine's memory will be used: the mode, the rows of the budget table and, in paged mode,
+// the size of the expert cache. Pure but for the headers it is given; loads nothing.
+
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+#include "experts/expert_cache.h"
+#include "experts/pager.h"
+#include "mmap/weight_store.h"
+#include "numa/partition.h"
+#include "numa/worker_placement.h"
+#include "runtime/engine.h"
+
+namespace stoker {
+
+inline constexpr std::string_view kEmbedding = "token_embd.weight";
+
+struct MemoryPlan {
+  MemoryMode mode = MemoryMode::kResident;
+  std::vector<BudgetRow> rows;
+  uint64_t cache_budget_bytes = 0;
+  bool prefetch = false;
+  CachePlan cache;
+};
+
+// Decides the mode from what may be used. `pager` is null in mapped mode. Throws std::runtime_error
+// with the numbers when the budget cannot be met.
+MemoryPlan PlanMemory(const EngineOptions& options, const WeightStore& store, const Pager* pager,
+                      const std::vector<WorkerPlace>& places, uint64_t usable);
+
+// The slots of the plan's budget, or so many as the options ask for.
+CachePlan PlanSlots(const EngineOptions& options, const WeightStore& store, const Pager& pager,
+                    const MemoryPlan& plan, const Partition& partition);
+
+// The budget table's row for a cache.
+BudgetRow CacheRow(const CachePlan& cache, const ModelConfig& config);
+
+// The tensor that paged mode does not load: a token uses one row of the embedding, and where memory
+// is short its 0.7 GB are seven experts more. A tied one is the output matrix too.
+std::string_view LeftOnDisk(const ModelConfig& config);
+
+// A cache of every expert: what a policy must know to be made at all.
+PolicyConfig WholeModelPolicy(const ModelConfig& config);
+
+}  // namespace stoker

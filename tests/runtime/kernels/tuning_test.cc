@@ -1,0 +1,115 @@
+// The calibration: choices within their range, kept per machine and row length, and no bit of a
+// product depends on them.
+
+#include "runtime/matmul/tuning.h"
+
+#include <array>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include "numa/thread_team.h"
+#include "runtime/matmul/activations.h"
+#include "runtime/matmul/fast_backend.h"
+#include "tests/runtime/kernels/random_weights.h"
+#include "tests/support/catch.h"
+#include "tests/support/temp_dir.h"
+
+namespace stoker {
+namespace {
+
+constexpr std::array kTypes = {DType::kF32, DType::kQ4_K, DType::kQ8_0};
+
+std::string FirstLine(const std::filesystem::path& path) {
+  std::ifstream file(path);
+  std::string line;
+  std::getline(file, line);
+  return line;
+}
+
+// False, and said so, at the scalar level.
+bool HasChoice() {
+  if (ActiveKernels().For(DType::kQ4_K).gemm_panels != nullptr) return true;
+  WARN("no panel kernels at this level: nothing to choose");
+  return false;
+}
+
+TEST_CASE("measurements are kept, and damaged or foreign ones made again") {
+  const KernelTable& kernels = ActiveKernels();
+  if (!HasChoice()) return;
+  const test::TempDir directory;
+  const std::filesystem::path kept = directory.path() / "below";  // is made
+
+  const Calibration first = Calibrate(kernels, kTypes, 512, kept);
+  CHECK(first.source.starts_with("measured in "));
+  for (const DType type : {DType::kQ4_K, DType::kQ8_0}) {
+    CHECK(first.tuning.gemm_tokens(type) >= 2);
+    CHECK(first.tuning.gemm_tokens(type) <= MatmulTuning::kMostGemmTokens);
+  }
+  CHECK(first.tuning.gemm_tokens(DType::kQ2_K) == MatmulTuning::kDefaultGemmTokens);
+
+  const std::filesystem::path file = std::filesystem::directory_iterator(kept)->path();
+  const Calibration second = Calibrate(kernels, kTypes, 512, kept);
+  CHECK(second.source == file.string());
+  CHECK(second.tuning.gemm_tokens(DType::kQ4_K) == first.tuning.gemm_tokens(DType::kQ4_K));
+  // Of a type that was not asked for, or another length: what is missing is measured.
+  const std::array more = {DType::kQ4_K, DType::kQ6_K};
+  CHECK(Calibrate(kernels, more, 512, kept).source.starts_with("measured in "));
+  CHECK(Calibrate(kernels, more, 512, kept).source == file.string());
+  CHECK(Calibrate(kernels, kTypes, 512, kept).source == file.string());
+  CHECK(Calibrate(kernels, kTypes, 768, kept).source.starts_with("measured in "));
+
+  const std::string key = FirstLine(file);
+  for (const std::string& text :
+       {std::string("another machine\nQ4_K 4\nQ8_0 4\n"), key + "\nQ4_K 4\nQ8_0 1000\n",
+        key + "\nQ4_K\nQ8_0 -3\n\xff\xfe\n", std::string()}) {
+    test::WriteFile(file, text);
+    CHECK(Calibrate(kernels, kTypes, 512, kept).source.starts_with("measured in "));
+    CHECK(FirstLine(file) == key);
+  }
+  test::WriteFile(file, key + "\nQ4_K 4\nQ8_0 5\n");
+  const Calibration read = Calibrate(kernels, kTypes, 512, kept);
+  CHECK(read.tuning.gemm_tokens(DType::kQ4_K) == 4);
+  CHECK(read.tuning.gemm_tokens(DType::kQ8_0) == 5);
+}
+
+TEST_CASE("without a place to keep them measurements are made every time") {
+  const KernelTable& kernels = ActiveKernels();
+  if (!HasChoice()) return;
+  CHECK(Calibrate(kernels, kTypes, 512, "").source.starts_with("measured in "));
+  CHECK(Calibrate(kernels, kTypes, 512, "/proc/nothing").source.starts_with("measured in "));
+}
+
+TEST_CASE("a choice changes no bit") {
+  if (!HasChoice()) return;
+  MatmulTuning early;
+  MatmulTuning late;
+  ThreadTeam team(1, false);
+  for (const DType type : test::kQuantizedTypes) {
+    early.set_gemm_tokens(type, 2);
+    late.set_gemm_tokens(type, MatmulTuning::kMostGemmTokens);
+  }
+  const auto first = MakeFastBackend(Precision::kFast, 1, ActiveIsaLevel(), true, early);
+  const auto second = MakeFastBackend(Precision::kFast, 1, ActiveIsaLevel(), true, late);
+  for (const DType type : test::kQuantizedTypes) {
+    CAPTURE(Info(type).name);
+    std::mt19937 rng(7);
+    const int64_t rows = 48, cols = 512, m = 5;
+    const std::vector<std::byte> bytes = test::RandomWeights(type, rows, cols, rng);
+    const TensorView weight = test::MatrixView(type, rows, cols, bytes);
+    const std::vector<float> x = test::RandomActivations(m * cols, rng);
+    std::vector<float> y(static_cast<size_t>(m * rows)), z(y.size());
+    Activations activations(m, cols);
+    team.Run([&](const Worker& worker) {
+      activations.Prepare(worker, x.data(), m, cols, cols, first->FormsFor(type, m));
+      first->Multiply(worker, weight, activations, y.data(), rows);
+      second->Multiply(worker, weight, activations, z.data(), rows);
+    });
+    CHECK(y == z);
+  }
+  CHECK(ChooseRoute(ActiveIsaLevel(), Precision::kFast, DType::kQ4_K, 2, early) == Route::kGemmQ8);
+  CHECK(ChooseRoute(ActiveIsaLevel(), Precision::kFast, DType::kQ4_K, 2, late) == Route::kDotQ8);
+}
+
+}  // namespace
+}  // namespace stoker
