@@ -120,6 +120,7 @@ function(stoker_add_test)
   foreach(suffix IN LISTS suffixes)
     set(environment "STOKER_GOLDEN_DIR=${STOKER_GOLDEN_DIR}" "STOKER_SOURCE_DIR=${CMAKE_SOURCE_DIR}"
         "STOKER_BINARY=${CMAKE_BINARY_DIR}/bin/stoker"
+        "XDG_CACHE_HOME=${CMAKE_BINARY_DIR}/test-cache"  # what programs keep of measurements
         # Tests bound the memory of what they call, which a long quarantine would hide.
         "ASAN_OPTIONS=quarantine_size_mb=8" ${arg_ENVIRONMENT})
     set(test ${STOKER_TEST_PREFIX}${arg_NAME})

@@ -57,8 +57,8 @@ std::string OperationOf(const std::system_error& error) {
 void CheckOptions(const PagerOptions& options) {
   const bool good = options.piece_bytes >= 64 * kKiB && options.piece_bytes <= kGiB &&
                     options.piece_bytes % (64 * kKiB) == 0 && options.depth >= 1 &&
-                    options.depth <= 1024 && options.threads >= 1 && options.threads <= 64 &&
-                    options.max_requests >= 1;
+                    options.depth <= 1024 && options.waiting_depth >= 1 && options.threads >= 1 &&
+                    options.threads <= 64 && options.max_requests >= 1;
   if (!good) {
     throw std::runtime_error(
         "io: piece size must be a multiple of 64 KiB up to 1 GiB, depth 1 .. 1024, "
@@ -132,8 +132,8 @@ std::unique_ptr<Pager> MakePager(IoBackend backend, std::span<const PagerFile> f
     const std::string_view hint = UringHint(error.code().value());
     if (backend == IoBackend::kUring) {
       throw std::system_error(error.code(), "--io uring is not possible here (" +
-                                                std::string(hint) + "), use --io auto: " +
-                                                OperationOf(error));
+                                                std::string(hint) +
+                                                "), use --io auto: " + OperationOf(error));
     }
     spdlog::warn("io: no io_uring ({}; {}); using {} pread threads", error.what(), hint,
                  options.threads);

@@ -87,6 +87,7 @@ std::string ReadErrorMessage(const WeightStore& store, const ReadCompletion& com
 struct PagerOptions {
   uint64_t piece_bytes = 2 * 1024 * 1024;  // one I/O; a multiple of 64 KiB, at most 1 GiB
   uint32_t depth = 64;                     // pieces in flight per device (io_uring), 1 .. 1024
+  uint32_t waiting_depth = 8;              // the same while the caller waits for completions
   uint32_t speculative_depth = 16;         // of them, on speculation
   uint32_t threads = 4;                    // pread pool, 1 .. 64
   uint32_t max_requests = 4096;            // submitted and not yet reaped

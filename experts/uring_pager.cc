@@ -20,8 +20,6 @@ namespace {
 // The kernel takes at most 1 GiB per registered buffer.
 constexpr uint64_t kSegmentBytes = kGiB;
 constexpr std::chrono::seconds kStallNotice{5};
-// 16 MiB by default: enough to keep a drive busy while completions are waited for.
-constexpr uint32_t kWaitingDepth = 8;
 
 std::system_error RingError(int error, const std::string& what) {
   return std::system_error(error, std::generic_category(), what);
@@ -62,7 +60,7 @@ UringPager::UringPager(OpenFiles files, const PagerOptions& options)
              options.depth * std::max(files_.n_devices(), 1U)),
       device_depth_(files_.n_devices(), 0),
       depth_(options.depth),
-      waiting_depth_(std::min(options.depth, kWaitingDepth)) {
+      waiting_depth_(std::min(options.depth, options.waiting_depth)) {
   const uint32_t entries = options.depth * std::max(files_.n_devices(), 1U);
   // The completion ring has twice as many, and never more than `entries` are in flight: it cannot
   // overflow.

@@ -9,10 +9,12 @@
 #include <utility>
 
 #include "experts/cache_policy.h"
+#include "experts/device_tuning.h"
 #include "experts/observed_experts.h"
 #include "experts/resident_loader.h"
 #include "experts/row_reader.h"
 #include "experts/trace_recorder.h"
+#include "mmap/kept_values.h"
 #include "numa/bytes.h"
 #include "numa/check.h"
 #include "numa/cpu_features.h"
@@ -143,6 +145,7 @@ struct Engine::Parts {
   std::unique_ptr<ExpertSource> experts;
   std::unique_ptr<ObservedExperts> observed;  // around experts that have no cache
   ExpertCache* cache = nullptr;               // experts, in paged mode
+  DeviceTuning device;  // in paged mode
   Calibration calibration;
   std::unique_ptr<MatmulBackend> matmul;
   std::unique_ptr<Model> model;
@@ -158,6 +161,7 @@ struct Engine::Parts {
   void LoadWeights();
   void LoadExperts();
   void Calibrate();
+  void TunePager();
   void OpenTrace(const std::string& policy, uint32_t capacity, uint64_t seed);
   void CloseTrace() noexcept;
   void RelayDense(ModelWeights* dense);
@@ -166,7 +170,8 @@ struct Engine::Parts {
 
 std::unique_ptr<Pager> Engine::Parts::OpenPager(IoBackend io) const {
   const std::vector<PagerFile> files = PagerFiles(*store, options.mirror_dirs);
-  return options.make_pager ? options.make_pager(io, files, {}) : MakePager(io, files);
+  return options.make_pager ? options.make_pager(io, files, device.pager)
+                            : MakePager(io, files, device.pager);
 }
 
 // Everything that is decided before memory is taken: workers, pager, memory mode, placement. A
@@ -296,6 +301,7 @@ void Engine::Parts::LoadExperts() {
     pager.reset();
     return;
   }
+  TunePager();
   if (const std::string_view name = LeftOnDisk(store->config()); !name.empty()) {
     embedding = std::make_unique<RowReader>(*store, OpenPager(pager->backend()), store->Get(name),
                                             options.chunk_tokens);
@@ -310,6 +316,14 @@ void Engine::Parts::LoadExperts() {
                                             plan.cache, *team, recorder.get(), options.prefetch);
   cache = made.get();
   experts = std::move(made);
+}
+
+// Before the cache takes it: a prompt or a token reads as the drive likes it best.
+void Engine::Parts::TunePager() {
+  if (!options.tune || options.make_pager) return;
+  const IoBackend backend = pager->backend();
+  device = TuneDevice(store->files().front().path, backend, CacheDirectory());
+  pager = OpenPager(backend);
 }
 
 void Engine::Parts::Calibrate() {
@@ -469,6 +483,8 @@ std::string Engine::ModeLine() const {
   return line;
 }
 
+const PagerOptions& Engine::pager_options() const { return parts_->device.pager; }
+
 std::string Engine::TuningLine() const {
   const Parts& parts = *parts_;
   std::string types;
@@ -477,9 +493,18 @@ std::string Engine::TuningLine() const {
     types += (types.empty() ? "" : ", ") + std::string(Info(type).name) + " from " +
              std::to_string(parts.calibration.tuning.gemm_tokens(type));
   }
-  if (types.empty() || parts.calibration.source.empty()) return "";
-  return "matmul: panels unpacked first: " + types + " tokens on (" + parts.calibration.source +
-         ")";
+  std::string line;
+  if (!types.empty() && !parts.calibration.source.empty()) {
+    line = "matmul: panels unpacked first: " + types + " tokens on (" + parts.calibration.source +
+           ")";
+  }
+  if (!parts.device.source.empty()) {
+    const PagerOptions& pager = parts.device.pager;
+    line += (line.empty() ? "" : "; ") + std::string("disk: pieces of ") +
+            FormatBytes(pager.piece_bytes) + ", " + std::to_string(pager.waiting_depth) + " to " +
+            std::to_string(pager.depth) + " in flight (" + parts.device.source + ")";
+  }
+  return line;
 }
 
 const PlacementPlan& Engine::placement() const { return parts_->placement; }

@@ -48,7 +48,7 @@ struct EngineOptions {
   std::vector<std::filesystem::path> mirror_dirs;  // with copies of the files on other drives
   std::filesystem::path trace_path;                // routing trace to write; empty: none
   Precision precision = Precision::kFast;
-  bool tune = true;  // measure which kernels are faster here, or use what was measured
+  bool tune = true;  // measure what is faster on this machine and drive, or use what was measured
   bool reference_backend = false;  // oracle for tests
   // For tests: the disk, and the slots of the cache in paged mode (0: what the budget allows).
   PagerFactory make_pager;
@@ -103,8 +103,10 @@ class Engine {
 
   // "mode: resident (13.4 GiB in huge pages, io_uring); isa avx512; 2 threads; ..." for stderr.
   std::string ModeLine() const;
-  // "matmul: Q4_K unpacked first from 6 tokens on, ... (measured in 24 ms)"; empty where there is
-  // no choice.
+  // How the cache's pager reads: what a measurement of the disk should do too.
+  const PagerOptions& pager_options() const;
+  // "matmul: panels unpacked first: Q4_K from 6 tokens on (measured in 24 ms); disk: pieces of 2
+  // MiB, ..."; empty where there was no choice.
   std::string TuningLine() const;
   std::unique_ptr<Session> NewSession();
 

@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "experts/disk_rate.h"
 #include "numa/bandwidth.h"
 #include "numa/bytes.h"
 #include "numa/cpu_features.h"
@@ -20,7 +21,6 @@
 #include "runtime/cli/bench_report.h"
 #include "runtime/cli/command_line.h"
 #include "runtime/cli/common_options.h"
-#include "runtime/cli/disk_probe.h"
 #include "runtime/cli/interrupt.h"
 #include "runtime/cli/model_summary.h"
 #include "runtime/cli/numa_model.h"
@@ -215,10 +215,11 @@ class Bench {
 
   // nullopt unless paged.
   std::optional<double> DiskCeiling() const {
-    constexpr double kSeconds = 0.7;
     const StoredFile& file = engine_.store().files().front();
     if (engine_.cache() == nullptr || file.bytes < kMinDiskProbeBytes) return std::nullopt;
-    return MeasureDiskRate(file.path, engine_.cache()->pager().backend(), kSeconds)
+    return MeasureDiskRate(file.path, {.backend = engine_.cache()->pager().backend(),
+                                       .pager = engine_.pager_options(),
+                                       .stop = [] { return InterruptFlag().load(); }})
         .bytes_per_second;
   }
 

@@ -80,7 +80,7 @@ void AddModelOptions(CLI::App& app, ModelOptions* options) {
   app.add_flag("--exact", options->exact,
                "full-precision activations instead of integer ones: slower, for comparisons");
   app.add_flag("--no-tune", options->no_tune,
-               "do not measure which kernels are faster on this machine");
+               "do not measure which kernels and read sizes are fastest here; changes speed only");
   app.add_flag("--no-pin", options->no_pin, "let the operating system move threads between cores");
 }
 

@@ -9,11 +9,11 @@
 #include <optional>
 #include <string>
 
+#include "experts/disk_rate.h"
 #include "experts/pager.h"
 #include "numa/bytes.h"
 #include "numa/probe.h"
 #include "runtime/cli/command_line.h"
-#include "runtime/cli/disk_probe.h"
 #include "runtime/cli/interrupt.h"
 #include "runtime/cli/output.h"
 
@@ -127,7 +127,9 @@ int Probe(const ProbeOptions& options) {
   ThrowIfInterrupted();
   std::optional<DiskRate> disk;
   if (!options.disk.empty()) {
-    disk = MeasureDiskRate(options.disk, *IoBackendFromName(options.io), kDiskSeconds);
+    disk = MeasureDiskRate(options.disk, {.backend = *IoBackendFromName(options.io),
+                                          .seconds = kDiskSeconds,
+                                          .stop = [] { return InterruptFlag().load(); }});
     ThrowIfInterrupted();
   }
   const bool is_file = std::filesystem::is_regular_file(options.disk);

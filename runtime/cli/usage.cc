@@ -12,11 +12,12 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "experts/disk_rate.h"
 #include "numa/bandwidth.h"
 #include "numa/bytes.h"
 #include "numa/memory_limits.h"
 #include "numa/topology.h"
-#include "runtime/cli/disk_probe.h"
+#include "runtime/cli/interrupt.h"
 
 namespace stoker {
 namespace {
@@ -167,7 +168,11 @@ Ceilings MeasureCeilings(Engine& engine) {
   const std::filesystem::path& file = engine.store().files().front().path;
   if (engine.cache() != nullptr && engine.store().files().front().bytes >= kMinDiskProbeBytes) {
     ceilings.disk_bytes_per_s =
-        MeasureDiskRate(file, engine.cache()->pager().backend(), kDiskSeconds).bytes_per_second;
+        MeasureDiskRate(file, {.backend = engine.cache()->pager().backend(),
+                               .seconds = kDiskSeconds,
+                               .pager = engine.pager_options(),
+                               .stop = [] { return InterruptFlag().load(); }})
+            .bytes_per_second;
   }
   return ceilings;
 }

@@ -2,16 +2,13 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstdlib>
 #include <cstring>
-#include <exception>
-#include <fstream>
 #include <limits>
-#include <map>
-#include <sstream>
+#include <optional>
+#include <string_view>
 #include <vector>
 
-#include "mmap/atomic_file.h"
+#include "mmap/kept_values.h"
 #include "numa/cpu_features.h"
 #include "numa/node_buffer.h"
 #include "runtime/kernels/panel_layout.h"
@@ -42,48 +39,13 @@ double BestSeconds(F&& run) {
   return best;
 }
 
-std::string KeyOf(const KernelTable& kernels, int64_t cols) {
-  std::ostringstream key;
-  key << "stoker tuning " << kFormat << "; " << CpuFeatures::Detect().model_name << "; "
-      << IsaLevelName(kernels.level) << "; rows of " << cols;
-  return key.str();
-}
-
-std::filesystem::path FileOf(const std::filesystem::path& directory, const KernelTable& kernels,
-                             int64_t cols) {
-  return directory / ("tuning-" + std::string(IsaLevelName(kernels.level)) + "-" +
-                      std::to_string(cols) + ".txt");
-}
-
-// Type name -> tokens, if the file is of this machine; what else is in it is left out.
-std::map<std::string, int64_t> ReadFile(const std::filesystem::path& path, const std::string& key) {
-  std::map<std::string, int64_t> found;
-  std::ifstream file(path);
-  std::string line;
-  if (!std::getline(file, line) || line != key) return found;
-  while (std::getline(file, line)) {
-    std::istringstream fields(line);
-    std::string name;
-    int64_t tokens = 0;
-    if (fields >> name >> tokens && tokens >= 2 && tokens <= MatmulTuning::kMostGemmTokens) {
-      found[name] = tokens;
-    }
-  }
-  return found;
-}
-
-void WriteFile(const std::filesystem::path& path, const std::string& key,
-               const std::map<std::string, int64_t>& choices) {
-  std::string text = key + "\n";
-  for (const auto& [name, tokens] : choices) text += name + " " + std::to_string(tokens) + "\n";
-  try {
-    std::filesystem::create_directories(path.parent_path());
-    AtomicFile file(path);
-    file.Write(text);
-    file.Commit();
-  } catch (const std::exception&) {
-    // Then the next run measures again.
-  }
+KeptValues ValuesOf(const KernelTable& kernels, int64_t cols,
+                    const std::filesystem::path& directory) {
+  const std::string level(IsaLevelName(kernels.level));
+  const std::string row = std::to_string(cols);
+  return {directory.empty() ? directory : directory / ("kernels-" + level + "-" + row + ".txt"),
+          "stoker kernels " + std::to_string(kFormat) + "; " + CpuFeatures::Detect().model_name +
+              "; " + level + "; rows of " + row};
 }
 
 }  // namespace
@@ -128,40 +90,29 @@ int64_t MeasureGemmTokens(const KernelTable& kernels, DType type, int64_t cols) 
 Calibration Calibrate(const KernelTable& kernels, std::span<const DType> types, int64_t cols,
                       const std::filesystem::path& directory) {
   const auto start = std::chrono::steady_clock::now();
-  const std::filesystem::path path =
-      directory.empty() ? directory : FileOf(directory, kernels, cols);
-  const std::string key = KeyOf(kernels, cols);
-  std::map<std::string, int64_t> known = ReadFile(path, key);
+  KeptValues kept = ValuesOf(kernels, cols, directory);
   Calibration result;
   bool measured = false;
   for (const DType type : types) {
     if (kernels.For(type).gemm_panels == nullptr) continue;
-    const std::string name(Info(type).name);
-    if (!known.contains(name)) {
-      known[name] = MeasureGemmTokens(kernels, type, cols);
+    const std::string_view name = Info(type).name;
+    std::optional<int64_t> tokens = kept.Find(name, 2, MatmulTuning::kMostGemmTokens);
+    if (!tokens) {
+      tokens = MeasureGemmTokens(kernels, type, cols);
+      kept.Set(name, *tokens);
       measured = true;
     }
-    result.tuning.set_gemm_tokens(type, known[name]);
-  }
-  if (!measured) {
-    result.source = path.string();
-    return result;
+    result.tuning.set_gemm_tokens(type, *tokens);
   }
   const auto took = std::chrono::steady_clock::now() - start;
   result.source =
-      "measured in " +
-      std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(took).count()) + " ms";
-  if (!path.empty()) WriteFile(path, key, known);
+      measured ? "measured in " +
+                     std::to_string(
+                         std::chrono::duration_cast<std::chrono::milliseconds>(took).count()) +
+                     " ms"
+               : kept.path().string();
+  kept.Keep();
   return result;
-}
-
-std::filesystem::path CacheDirectory() {
-  if (const char* cache = std::getenv("XDG_CACHE_HOME"); cache != nullptr && *cache == '/') {
-    return std::filesystem::path(cache) / "stoker";
-  }
-  const char* home = std::getenv("HOME");
-  return home != nullptr && *home == '/' ? std::filesystem::path(home) / ".cache" / "stoker"
-                                         : std::filesystem::path();
 }
 
 }  // namespace stoker

@@ -49,7 +49,4 @@ struct Calibration {
 Calibration Calibrate(const KernelTable& kernels, std::span<const DType> types, int64_t cols,
                       const std::filesystem::path& directory);
 
-// ${XDG_CACHE_HOME:-~/.cache}/stoker; empty when there is no home.
-std::filesystem::path CacheDirectory();
-
 }  // namespace stoker

@@ -26,7 +26,9 @@ import optimizer
 import tasks
 
 PROCESSES = 2
-BALANCE = 0.01  # weight of the load-balancing loss
+# Weight of the load-balancing loss, from step 1000 on the second: experts may first become what they
+# like, and later no one is left out.
+BALANCE, LATE_BALANCE = 0.01, 0.04
 SAVE_EVERY = 50
 WARMUP = 40
 
@@ -34,8 +36,8 @@ WARMUP = 40
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--steps", type=int, default=1600)
-    parser.add_argument("--decay-steps", type=int, default=500)
+    parser.add_argument("--steps", type=int, default=2200)
+    parser.add_argument("--decay-steps", type=int, default=900)
     parser.add_argument("--seed", type=int, default=1)
     return parser.parse_args()
 
@@ -78,7 +80,7 @@ def train_step(net, tokenizer, step, rank, seed):
     targets, weights = ids[:, 1:].flatten(), weights.flatten()
     losses = F.cross_entropy(logits.float(), targets, reduction="none")
     loss = (losses * weights).sum() / weights.sum()
-    (loss + BALANCE * balance).backward()
+    (loss + (BALANCE if step < 1000 else LATE_BALANCE) * balance).backward()
     return {"tokens": len(targets), "loss": loss.item(), "plain_loss": losses.mean().item(),
             "balance": balance.item(), "window": shape[1],
             "least_share": float((counts / counts.sum(-1, keepdim=True)).min()),

@@ -1,17 +1,15 @@
-#include "runtime/cli/disk_probe.h"
-
-#include <fmt/format.h>
+#include "experts/disk_rate.h"
 
 #include <algorithm>
 #include <array>
 #include <chrono>
 #include <memory>
+#include <random>
 #include <stdexcept>
+#include <string>
 
 #include "numa/bytes.h"
 #include "numa/node_buffer.h"
-#include "runtime/cli/interrupt.h"
-#include "runtime/cli/synth_blocks.h"
 
 namespace stoker {
 namespace {
@@ -36,23 +34,23 @@ std::filesystem::path FileToRead(const std::filesystem::path& path) {
 
 }  // namespace
 
-DiskRate MeasureDiskRate(const std::filesystem::path& path, IoBackend backend, double seconds) {
+DiskRate MeasureDiskRate(const std::filesystem::path& path, const DiskProbe& probe) {
   const std::filesystem::path file = FileToRead(path);
   const uint64_t file_bytes = std::filesystem::file_size(file);
   if (file_bytes < kMinDiskProbeBytes) {
-    throw std::runtime_error(
-        fmt::format("{}: {} is too small to measure a disk with; name a file of {} or more",
-                    file.string(), FormatBytes(file_bytes), FormatBytes(kMinDiskProbeBytes)));
+    throw std::runtime_error(file.string() + ": " + FormatBytes(file_bytes) +
+                             " is too small to measure a disk with; name a file of " +
+                             FormatBytes(kMinDiskProbeBytes) + " or more");
   }
   const std::array<PagerFile, 1> files = {PagerFile{file, file_bytes, -1, {}}};
-  const std::unique_ptr<Pager> pager = MakePager(backend, files);
+  const std::unique_ptr<Pager> pager = MakePager(probe.backend, files, probe.pager);
   NodeBuffer memory = NodeBuffer::Allocate(kInFlight * kExtentBytes, "disk probe");
   std::fill(memory.span().begin(), memory.span().end(), std::byte{1});  // touched before timing
   pager->RegisterMemory(memory.span());
 
-  FastRandom random(1);
+  std::mt19937_64 random(1);
   const auto submit = [&](uint64_t slot) {
-    const uint64_t offset = random.Next() % ((file_bytes - kExtentBytes) / kMiB + 1) * kMiB;
+    const uint64_t offset = random() % ((file_bytes - kExtentBytes) / kMiB + 1) * kMiB;
     const ReadRequest request{0, offset, kExtentBytes, memory.data() + slot * kExtentBytes, slot};
     pager->Submit({&request, 1});
     pager->FillQueues();
@@ -69,7 +67,7 @@ DiskRate MeasureDiskRate(const std::filesystem::path& path, IoBackend backend, d
       if (completion.status != ReadStatus::kOk)
         throw std::runtime_error(ReadErrorMessage(file, completion));
       rate.bytes += kExtentBytes;
-      if (elapsed() < seconds && !InterruptFlag()) submit(completion.tag);
+      if (elapsed() < probe.seconds && !(probe.stop && probe.stop())) submit(completion.tag);
     }
   }
   rate.seconds = elapsed();

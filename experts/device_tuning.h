@@ -1,0 +1,26 @@
+#pragma once
+
+// How large and how many the reads of a drive should be, measured once per drive and kept: virtual
+// disks want few large ones, fast NVMe drives many. Not thread-safe.
+
+#include <filesystem>
+#include <string>
+
+#include "experts/pager.h"
+
+namespace stoker {
+
+struct DeviceTuning {
+  PagerOptions pager;
+  std::string source;  // for verbose output: "measured in 900 ms", or the file it was found in
+};
+
+// The piece size with which the drive of `file` is fastest, the fewest pieces in flight that keep
+// it so while they are waited for, and enough of them for 50 ms in which nobody looks. Defaults for
+// files under kMinDiskProbeBytes and backends other than io_uring. From `directory` where it has
+// them; measured by reads of `file` for less than a second and written there otherwise. Throws what
+// MeasureDiskRate throws.
+DeviceTuning TuneDevice(const std::filesystem::path& file, IoBackend backend,
+                        const std::filesystem::path& directory);
+
+}  // namespace stoker
