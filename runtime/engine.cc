@@ -324,6 +324,7 @@ void Engine::Parts::TunePager() {
   const IoBackend backend = pager->backend();
   device = TuneDevice(store->files().front().path, backend, CacheDirectory());
   pager = OpenPager(backend);
+  plan.cache.block_bytes = device.pager.piece_bytes;
 }
 
 void Engine::Parts::Calibrate() {

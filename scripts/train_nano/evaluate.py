@@ -100,7 +100,7 @@ def recall(engine, count, token_count):
             "recall_least_distance": least}
 
 
-def tell_stories(engine, count, temperature=0.7):
+def tell_stories(engine, count, temperature=0.0):
     """Shares of grammatical sentences and of stories with none other; and the ends."""
     rng, good, every, whole, ends = random.Random("held-out stories"), 0, 0, 0, []
     for i in range(count):

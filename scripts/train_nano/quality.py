@@ -17,8 +17,8 @@ from pathlib import Path
 import evaluate
 
 
-def perplexity(stoker, model, text, options):
-    done = subprocess.run([stoker, "perplexity", model, "-f", text, "-c", "512", *options],
+def perplexity(stoker, model, options):
+    done = subprocess.run([stoker, "perplexity", model, "-c", "512", *options],
                           capture_output=True, text=True, check=True)
     output = done.stdout + done.stderr
     find = lambda pattern: float((re.search(pattern, output) or [0, "nan"])[1])
@@ -50,8 +50,10 @@ def main():
     print("|" + "---|" * 10)
     with tempfile.NamedTemporaryFile(suffix=".base") as base:
         for file in files:
-            first = ["--save-base", base.name] if file == files[0] else ["--kl-base", base.name]
-            p = perplexity(args.stoker, str(file), args.text, first)
+            # The base holds the text's tokens too.
+            options = (["-f", args.text, "--save-base", base.name] if file == files[0]
+                       else ["--kl-base", base.name])
+            p = perplexity(args.stoker, str(file), options)
             if file == files[0]:
                 p |= {"kld": 0.0, "same_top": 100.0}
             engine = evaluate.Stoker(args.stoker, str(file), [])
