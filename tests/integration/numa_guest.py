@@ -4,7 +4,8 @@
     numa_guest.py STOKER [--keep DIR]
 
 QEMU in software emulation (no KVM needed; AVX2 level), a Debian cloud kernel fetched with apt-get
-and kept in the cache directory, a disk image with the stoker binary and a small synthetic model.
+and kept in the cache directory, a disk image with the stoker binary, a small synthetic model, and the
+reference model of STOKER_GOLDEN_DIR where there is one.
 In every machine: the logits must be those of the machine with one node, twice the same bits, with
 all weight pages on their planned node (stoker asks the kernel, move_pages); the same again paged by
 io_uring. Placement is tested here, not speed. Exits with 4 where a tool or the kernel is missing.
@@ -45,17 +46,18 @@ $b mount -t sysfs sysfs /sys
 $b mount -t devtmpfs devtmpfs /dev
 echo 0 > /proc/sys/kernel/numa_balancing 2>/dev/null
 export HOME=/ PATH=/bin
+model=/model.gguf
 run() {
   name=$1
   shift
-  stoker logits /model.gguf --ids @/ids --greedy 3 -o /out/$name.safetensors -ub 16 "$@" \
+  stoker logits $model --ids @/ids --greedy 3 -o /out/$name.safetensors -ub 16 "$@" \
     > /out/$name.log 2>&1
   echo "exit code $?" >> /out/$name.log
 }
 case $STOKER_NODES in
-  1) even=shard ;;
-  2) even=shard:1,1 uneven=shard:3,1 ;;
-  4) even=shard:1,1,1,1 uneven=shard:3,1,2,2 ;;
+  1) even=shard some=144M ;;
+  2) even=shard:1,1 uneven=shard:3,1 some=147M ;;
+  4) even=shard:1,1,1,1 uneven=shard:3,1,2,2 some=150M ;;
 esac
 run off --numa off
 run shard --numa $even
@@ -65,6 +67,11 @@ if [ "$STOKER_NODES" != 1 ]; then
   run uneven --numa $uneven
   run node --numa node:1
   run interleave --numa interleave
+fi
+if [ -e /golden.gguf ]; then
+  model=/golden.gguf
+  run golden --numa $even
+  run golden_paged --numa $even --mode paged --io uring --memory $some
 fi
 $b sync
 $b poweroff -f
@@ -231,8 +238,9 @@ def check_run(check, nodes, name, out, reference):
     difference = largest_difference(reference, read_logits(out / f"{name}.safetensors"))
     check.that(difference <= 1e-5, f"{where}: logits differ by {difference:.2g}")
     spread = pages_by_node(log)
-    if name in ("shard", "again", "paged", "uneven") and (nodes > 1 or name != "again"):
-        what = "weight and slot" if name == "paged" else "weight"
+    paged = name in ("paged", "golden_paged")
+    if name not in ("off", "node", "interleave") and (nodes > 1 or name != "again"):
+        what = "weight and slot" if paged else "weight"
         check.that(f"100.0 % of {what} pages on plan" in log, f"{where}: {log[-400:]}")
         check.that(sorted(spread) == list(range(nodes)), f"{where}: pages on nodes {spread}")
         check.that(nodes == 1 or f"shard over {nodes} nodes" in log, f"{where}: {log[-400:]}")
@@ -240,7 +248,7 @@ def check_run(check, nodes, name, out, reference):
             check.that(min(spread.values()) > 0.7 * max(spread.values()), f"{where}: {spread}")
         if name == "uneven":
             check.that(spread.get(0, 0) > 2 * spread.get(1, 0), f"{where}: {spread}")
-    if name == "paged":
+    if paged:
         check.that("io_uring" in log, f"{where}: not by io_uring: {log[-400:]}")
         slots = re.search(r"paged \((\d+) of (\d+) experts", log)
         check.that(slots and int(slots[1]) < int(slots[2]), f"{where}: nothing was paged")
@@ -265,8 +273,15 @@ def main():
         root = work / "root"
         root.mkdir(exist_ok=True)
         make_model(arguments.stoker, root / "model.gguf")
+        golden = Path(os.environ.get("STOKER_GOLDEN_DIR", "/nowhere")) / "kq-q8_0.gguf"
+        extra = 0
+        if golden.exists():
+            shutil.copyfile(golden, root / "golden.gguf")
+            extra = 2
+        else:
+            say("no reference model in STOKER_GOLDEN_DIR: its runs are left out")
         disk = make_disk(arguments.stoker, root)
-        reference = None
+        references = {}  # of the machine with one node, by run
         for nodes in NODES:
             image = work / f"disk{nodes}.img"
             shutil.copy(disk, image)
@@ -277,13 +292,16 @@ def main():
                            capture_output=True)
             out = out / "out"
             names = sorted(path.stem for path in out.glob("*.log"))
-            check.that(len(names) == (4 if nodes == 1 else 7), f"{nodes} nodes: only ran {names}")
-            if reference is None and (out / "off.safetensors").exists():
-                reference = read_logits(out / "off.safetensors")
-            if reference is None:
+            check.that(len(names) == (4 if nodes == 1 else 7) + extra,
+                       f"{nodes} nodes: only ran {names}")
+            for first in ("off", "golden"):
+                if nodes == 1 and (out / f"{first}.safetensors").exists():
+                    references[first] = read_logits(out / f"{first}.safetensors")
+            if len(references) < 1 + bool(extra):
                 sys.exit(f"the guest of one node made no logits; see {work}/console1.log")
             for name in names:
-                check_run(check, nodes, name, out, reference)
+                first = "golden" if name.startswith("golden") else "off"
+                check_run(check, nodes, name, out, references[first])
             same = (out / "shard.safetensors").read_bytes() == (
                 out / "again.safetensors").read_bytes()
             check.that(same, f"{nodes} nodes: two runs differ")
