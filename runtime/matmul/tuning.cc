@@ -17,15 +17,15 @@
 namespace stoker {
 namespace {
 
-// A block of rows as the backend gives them to the kernels.
-constexpr int64_t kRows = 256;
-constexpr int kRepetitions = 5;
+// Weights come from memory, not from the cache, when experts take turns.
+constexpr int64_t kRows = 1024;
+constexpr int kRepetitions = 3;
 // In this order; the first from which unpacking first stays ahead is the choice.
-constexpr std::array<int64_t, 9> kTokens = {
-    2, 3, 4, 5, 6, 8, 12, 16, MatmulTuning::kMostGemmTokens};
+constexpr std::array<int64_t, 8> kTokens = {4,  8,  12, 16,
+                                            24, 32, 48, MatmulTuning::kMostGemmTokens};
 
 // Counts up when kernels change so much that old measurements mislead.
-constexpr int kFormat = 1;
+constexpr int kFormat = 2;
 
 template <typename F>
 double BestSeconds(F&& run) {

@@ -19,9 +19,9 @@ namespace stoker {
 class MatmulTuning {
  public:
   // Built in: what most types and machines come to.
-  static constexpr int64_t kDefaultGemmTokens = 8;
+  static constexpr int64_t kDefaultGemmTokens = 32;
   // Measured no further: with so many tokens unpacking costs next to nothing.
-  static constexpr int64_t kMostGemmTokens = 24;
+  static constexpr int64_t kMostGemmTokens = 64;
 
   MatmulTuning() { gemm_tokens_.fill(kDefaultGemmTokens); }
 
@@ -34,8 +34,8 @@ class MatmulTuning {
   std::array<int64_t, static_cast<size_t>(DType::kCount)> gemm_tokens_;
 };
 
-// Times both kernels of one type on rows of `cols` columns, in the cache, for some ten
-// milliseconds. The default for a type without them.
+// Times both kernels of one type on some thousand rows of `cols` columns, which no second-level
+// cache holds, for up to a tenth of a second. The default for a type without them.
 int64_t MeasureGemmTokens(const KernelTable& kernels, DType type, int64_t cols);
 
 struct Calibration {
