@@ -10,7 +10,6 @@
 // every span become vectors of which each has the fields of one span by swapping fields between
 // pairs of them, as a matrix of bits is transposed.
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
