@@ -5,7 +5,8 @@
 //
 // CONTROL has one rule a line, read anew for every read; without any the files read as they are:
 //   eio OFFSET LENGTH   reads that touch these bytes fail with EIO, always
-//   eio_every N         every N-th read fails with EIO, once
+//   eio_every N         every N-th read of more than 4 KiB fails with EIO, once (opening a file
+//                       tries one block, and a drive that fails there is refused)
 //   short N             reads answer with at most N bytes
 //   delay_ms N          reads take so much longer
 //   end OFFSET          the file ends there
@@ -19,6 +20,7 @@
 #include <fcntl.h>
 #include <fuse.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -97,13 +99,14 @@ static int fs_read(const char* path, char* buffer, size_t size, off_t offset,
   if (info->fh & 1) {
     const struct rules rules = read_rules();
     const unsigned long long begin = (unsigned long long)offset;
-    const unsigned long n = atomic_fetch_add(&n_reads, 1) + 1;
+    const bool counts = size > 4096;
+    const unsigned long n = counts ? atomic_fetch_add(&n_reads, 1) + 1 : 0;
     if (rules.delay_ms > 0) {
       const struct timespec time = {(time_t)(rules.delay_ms / 1000),
                                     (long)(rules.delay_ms % 1000) * 1000000};
       nanosleep(&time, NULL);
     }
-    if (rules.eio_every > 0 && n % rules.eio_every == 0) return -EIO;
+    if (counts && rules.eio_every > 0 && n % rules.eio_every == 0) return -EIO;
     if (begin < rules.eio_offset + rules.eio_length && begin + size > rules.eio_offset) return -EIO;
     if (begin >= rules.end) return 0;
     if (begin + size > rules.end) size = (size_t)(rules.end - begin);
