@@ -7,13 +7,13 @@
 #include <array>
 #include <chrono>
 #include <cmath>
-#include <fstream>
 #include <optional>
 #include <vector>
 
 #include "experts/disk_rate.h"
 #include "mmap/kept_values.h"
 #include "numa/bytes.h"
+#include "numa/system_files.h"
 
 namespace stoker {
 namespace {
@@ -30,13 +30,6 @@ constexpr uint32_t kMostInFlight = 256;
 
 // Counts up when what is kept changes its meaning.
 constexpr int kFormat = 1;
-
-std::string FirstLine(const std::filesystem::path& path) {
-  std::ifstream file(path);
-  std::string line;
-  std::getline(file, line);
-  return line;
-}
 
 // "259:1 Samsung SSD 990 PRO 4TB 3907029168"; the numbers alone where /sys has no more.
 std::string DeviceName(const std::filesystem::path& file) {

@@ -91,6 +91,8 @@ struct PagerOptions {
   uint32_t speculative_depth = 16;         // of them, on speculation
   uint32_t threads = 4;                    // pread pool, 1 .. 64
   uint32_t max_requests = 4096;            // submitted and not yet reaped
+
+  friend bool operator==(const PagerOptions&, const PagerOptions&) = default;
 };
 
 struct PagerStats {

@@ -1,6 +1,5 @@
 #include "mmap/kept_values.h"
 
-#include <cstdlib>
 #include <exception>
 #include <fstream>
 #include <sstream>
@@ -8,6 +7,7 @@
 
 #include "mmap/atomic_file.h"
 #include "numa/check.h"
+#include "numa/system_files.h"
 
 namespace stoker {
 
@@ -52,13 +52,6 @@ void KeptValues::Keep() {
   }
 }
 
-std::filesystem::path CacheDirectory() {
-  if (const char* cache = std::getenv("XDG_CACHE_HOME"); cache != nullptr && *cache == '/') {
-    return std::filesystem::path(cache) / "stoker";
-  }
-  const char* home = std::getenv("HOME");
-  return home != nullptr && *home == '/' ? std::filesystem::path(home) / ".cache" / "stoker"
-                                         : std::filesystem::path();
-}
+std::filesystem::path CacheDirectory() { return UserDirectory("XDG_CACHE_HOME", ".cache"); }
 
 }  // namespace stoker

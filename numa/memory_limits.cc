@@ -13,6 +13,7 @@
 
 #include "numa/affinity.h"
 #include "numa/bytes.h"
+#include "numa/system_files.h"
 
 namespace stoker {
 namespace {
@@ -25,13 +26,6 @@ std::optional<uint64_t> ParseNumber(std::string_view text) {
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (error != std::errc{} || end == text.data()) return std::nullopt;
   return value;
-}
-
-std::string FirstLine(const std::string& path) {
-  std::ifstream file(path);
-  std::string line;
-  std::getline(file, line);
-  return line;
 }
 
 // The value of "key 123" or "key: 123 kB" in a file of such lines, as written.

@@ -12,18 +12,12 @@
 #include "numa/affinity.h"
 #include "numa/bandwidth.h"
 #include "numa/bytes.h"
+#include "numa/system_files.h"
 #include "numa/thread_team.h"
 #include "numa/worker_placement.h"
 
 namespace stoker {
 namespace {
-
-std::string FirstLine(const std::string& path) {
-  std::ifstream file(path);
-  std::string line;
-  std::getline(file, line);
-  return line;
-}
 
 std::optional<uint64_t> ReadNumber(const std::string& path) {
   const std::string line = FirstLine(path);

@@ -323,6 +323,7 @@ void Engine::Parts::TunePager() {
   if (!options.tune || options.make_pager) return;
   const IoBackend backend = pager->backend();
   device = TuneDevice(store->files().front().path, backend, CacheDirectory());
+  if (device.pager == PagerOptions{}) return;  // as it was opened
   pager = OpenPager(backend);
   plan.cache.block_bytes = device.pager.piece_bytes;
 }

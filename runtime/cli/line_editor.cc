@@ -7,12 +7,12 @@
 #include <cerrno>
 #include <clocale>
 #include <cstdio>
-#include <cstdlib>
 #include <cwchar>
 #include <filesystem>
 #include <system_error>
 #include <utility>
 
+#include "numa/system_files.h"
 #include "runtime/cli/interrupt.h"
 
 namespace stoker {
@@ -135,17 +135,8 @@ void LineEditor::Remember(const std::string& entry) {
 }
 
 std::string ChatHistoryFile() {
-  std::filesystem::path directory;
-  const char* state = std::getenv("XDG_STATE_HOME");
-  const char* home = std::getenv("HOME");
-  if (state != nullptr && *state == '/') {
-    directory = state;
-  } else if (home != nullptr && *home == '/') {
-    directory = std::filesystem::path(home) / ".local" / "state";
-  } else {
-    return "";
-  }
-  directory /= "stoker";
+  const std::filesystem::path directory = UserDirectory("XDG_STATE_HOME", ".local/state");
+  if (directory.empty()) return "";
   std::error_code ignored;
   std::filesystem::create_directories(directory, ignored);
   return (directory / "chat_history").string();

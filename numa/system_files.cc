@@ -1,0 +1,23 @@
+#include "numa/system_files.h"
+
+#include <cstdlib>
+#include <fstream>
+
+namespace stoker {
+
+std::string FirstLine(const std::filesystem::path& path) {
+  std::ifstream file(path);
+  std::string line;
+  std::getline(file, line);
+  return line;
+}
+
+std::filesystem::path UserDirectory(const char* variable, const char* fallback) {
+  const char* chosen = std::getenv(variable);
+  if (chosen != nullptr && *chosen == '/') return std::filesystem::path(chosen) / "stoker";
+  const char* home = std::getenv("HOME");
+  if (home == nullptr || *home != '/') return {};
+  return std::filesystem::path(home) / fallback / "stoker";
+}
+
+}  // namespace stoker
