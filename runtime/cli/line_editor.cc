@@ -111,6 +111,9 @@ LineEditor::Result LineEditor::Read(const std::string& prompt, std::string* line
     return c == EOF && line->empty() ? Result::kEnd : Result::kLine;
   }
   terminal_->prompt = prompt;
+  // Before the prompt is printed, which el_gets does first: Ctrl-D typed at once would be taken for
+  // the terminal's own end of input, and lost.
+  ::el_set(terminal_->editor, EL_PREP_TERM, 1);
   int length = 0;
   const char* text = ::el_gets(terminal_->editor, &length);
   if (InterruptFlag()) {
