@@ -7,6 +7,7 @@
 #include <array>
 #include <chrono>
 #include <cmath>
+#include <exception>
 #include <optional>
 #include <vector>
 
@@ -77,6 +78,7 @@ PagerOptions Measure(const std::filesystem::path& file, IoBackend backend) {
   const size_t chosen = FirstAsGood(rates);
   // One more step than barely enough: the caller is not always there at once.
   options.waiting_depth = kDepths[std::min(chosen + 1, kDepths.size() - 1)];
+  options.speculative_depth = options.waiting_depth;
   const double away =
       std::ceil(rates[chosen] * kSecondsAway / static_cast<double>(options.piece_bytes));
   options.depth =
@@ -106,11 +108,18 @@ DeviceTuning TuneDevice(const std::filesystem::path& file, IoBackend backend,
     result.pager.piece_bytes = static_cast<uint64_t>(*piece) * kMiB;
     result.pager.waiting_depth = static_cast<uint32_t>(*waiting);
     result.pager.depth = static_cast<uint32_t>(*depth);
+    result.pager.speculative_depth = result.pager.waiting_depth;
     result.source = kept.path().string();
     return result;
   }
   const auto start = std::chrono::steady_clock::now();
-  result.pager = Measure(file, backend);
+  try {
+    result.pager = Measure(file, backend);
+  } catch (const std::exception& error) {
+    // The same place may never be needed; who needs it will hear of it.
+    result.source = "defaults, measuring failed: " + std::string(error.what());
+    return result;
+  }
   const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(
       std::chrono::steady_clock::now() - start);
   result.source = "measured in " + std::to_string(took.count()) + " ms";

@@ -17,9 +17,9 @@ struct DeviceTuning {
 
 // The piece size with which the drive of `file` is fastest, the fewest pieces in flight that keep
 // it so while they are waited for, and enough of them for 50 ms in which nobody looks. Defaults for
-// files under kMinDiskProbeBytes and backends other than io_uring. From `directory` where it has
-// them; measured by reads of `file` for less than a second and written there otherwise. Throws what
-// MeasureDiskRate throws.
+// files under kMinDiskProbeBytes, backends other than io_uring, and where a read fails. From
+// `directory` where it has them; measured by reads of `file` for about a second and written there
+// otherwise.
 DeviceTuning TuneDevice(const std::filesystem::path& file, IoBackend backend,
                         const std::filesystem::path& directory);
 

@@ -90,8 +90,8 @@ CachePlan PlanCache(const WeightStore& store, const Pager& pager, uint64_t budge
   }
   plan.n_slots = static_cast<uint32_t>(n_slots);
   if (prefetch && n_slots > kMinSlots && n_slots < plan.policy.n_entries()) {
-    const auto top_k = static_cast<uint32_t>(plan.policy.top_k);
-    plan.n_staging = std::clamp(plan.n_slots / kSlotsPerStagingSlot, 1U, 2 * top_k);
+    const auto half_layer = static_cast<uint32_t>(plan.policy.n_experts) / 2;
+    plan.n_staging = std::clamp(plan.n_slots / kSlotsPerStagingSlot, 1U, std::max(half_layer, 1U));
     plan.n_slots -= plan.n_staging;
   }
   plan.policy.capacity = plan.n_slots;
@@ -116,6 +116,7 @@ ExpertCache::ExpertCache(const WeightStore& store, std::unique_ptr<Pager> pager,
   const auto per_layer = static_cast<size_t>(config_.n_experts);
   free_slots_.reserve(slots_.size());
   for (uint32_t i = plan.n_slots; i > 0; --i) free_slots_.push_back(i - 1);
+  staging_.reserve(slots_.size());
   for (uint32_t i = plan.n_slots; i < slots_.size(); ++i) {
     slots_[i].staged = true;
     staging_.push_back(i);
@@ -315,12 +316,25 @@ void ExpertCache::StartQueued() {
     StartRead(item, slot);
     item.started = true;
   }
+  if (streaming_ && all_started()) {
+    for (const Announced& item : announced_) {
+      const uint32_t index = entries_[item.entry].slot;
+      if (item.access.hit || index == kNoSlot) continue;
+      Slot& slot = slots_[index];
+      slot.passing = slot.announced || slot.handles > 0;
+    }
+  }
+  SubmitReads();
+}
+
+void ExpertCache::SubmitReads() {
   if (!reads_.empty()) pager_->Submit(reads_);
   reads_.clear();
 }
 
 // A free slot, if need be by eviction; kNoSlot while all are pinned.
 uint32_t ExpertCache::AcquireSlot(Announced& item) {
+  if (free_slots_.empty() && n_borrowed_ > 0) return TakeBackSlot(item.entry);
   if (free_slots_.empty()) {
     EntryId victim = policy_->Victim(item.entry, pinned_);
     if (victim == kNoEntry && protecting_) {  // What is needed now goes before a guess.
@@ -341,6 +355,36 @@ uint32_t ExpertCache::AcquireSlot(Announced& item) {
   const uint32_t slot = free_slots_.back();
   free_slots_.pop_back();
   return slot;
+}
+
+// A borrowed slot, for an expert that is asked for: the one it was read into, if it was, or a free
+// one. Else what costs least is given up, and waited for while reads are under way in it.
+uint32_t ExpertCache::TakeBackSlot(EntryId entry) {
+  const auto find = [this](auto fits) {
+    const auto it = std::find_if(staging_.rbegin(), staging_.rend(),
+                                 [&](uint32_t index) { return fits(slots_[index]); });
+    return it == staging_.rend() ? kNoSlot : *it;
+  };
+  const auto in = [](SlotState state) { return [=](const Slot& s) { return s.state == state; }; };
+  uint32_t index = entries_[entry].staged;
+  if (index == kNoSlot) index = find(in(SlotState::kFree));
+  if (index != kNoSlot) {
+    std::erase(staging_, index);
+    --n_borrowed_;
+    slots_[index].staged = false;
+    return index;
+  }
+  index = find([this](const Slot& slot) {
+    return slot.state == SlotState::kReady && !AskedFor(slot.entry);
+  });
+  if (index == kNoSlot) index = find(in(SlotState::kDraining));
+  if (index == kNoSlot) index = staging_.back();
+  if (slots_[index].state != SlotState::kDraining) DropStaged(index);
+  SubmitReads();
+  WaitUntil([this] { return !free_slots_.empty(); });  // The next to become free is given back.
+  index = free_slots_.back();
+  free_slots_.pop_back();
+  return index;
 }
 
 void ExpertCache::SetPinned(const Slot& slot) {
@@ -391,6 +435,7 @@ ExpertHandle ExpertCache::Next() {
     item = PickReady();
     return item != nullptr;
   });
+  Speculate();
   return HandOut(*item, wait_ns);
 }
 
@@ -481,6 +526,7 @@ void ExpertCache::CloseAnnouncement() {
     const uint32_t slot = entries_[item.entry].slot;
     if (slot == kNoSlot || !slots_[slot].announced) continue;
     slots_[slot].announced = false;
+    slots_[slot].passing = false;
     SetPinned(slots_[slot]);
   }
   announced_.clear();
@@ -499,11 +545,23 @@ void ExpertCache::Unpin(ExpertId /*id*/, uint32_t index) {
   --slot.handles;
   if (slot.state != SlotState::kDraining) {
     SetPinned(slot);
+    LetPass(index);
   } else if (slot.handles == 0) {  // Its read had failed.
     slot = Slot{};
     free_slots_.push_back(index);
   }
   if (index == arriving_slot_) CloseAnnouncement();
+}
+
+// Of an expert that passed through when the handle and the reads are gone.
+void ExpertCache::LetPass(uint32_t index) {
+  Slot& slot = slots_[index];
+  if (!slot.passing || slot.announced || slot.handles > 0) return;
+  if (slot.state != SlotState::kReady) return;
+  policy_->OnErase(slot.entry);
+  entries_[slot.entry].slot = kNoSlot;
+  slot = Slot{};
+  free_slots_.push_back(index);
 }
 
 void ExpertCache::Relaid(ExpertId /*id*/, uint32_t index, const ExpertView& view) {

@@ -17,16 +17,20 @@
 // out hits in request order and then misses in request order, whatever arrives first; each handle
 // dropped frees a slot for the next miss. So every event the policy sees follows from the ids and
 // from the order handles are dropped in, never from timing, and a replay gives the same counters.
-// Two slots suffice for any request, if at most one handle is held while Next is called.
+// Two slots suffice for any request, if at most one handle is held while Next is called. An expert
+// that passed through, not yet dropped when the last miss was started, leaves its slot free when
+// its handle goes: with layers that do not fit, none of them would be found again.
 //
 // Expected experts. Expect protects those that are resident as if they were pinned, until their
 // layer's Request, the next Expect, or the moment a demanded expert would otherwise find no slot.
 //
-// Reads on speculation. Prefetch reads expected experts into a few slots set aside for that, while
-// the device has nothing else to do. The policy never hears of them. When one is asked for it is a
-// miss like any other, whose bytes are there already or on their way: it trades its slot for the
-// one the policy gives up. A wrong guess is dropped when its layer's Request shows it. So hits,
-// misses and victims are the same with and without.
+// Reads on speculation. Poll, and Next when nothing announced is left to start, read expected
+// experts into a few slots set aside for that, and into free slots, while the device has nothing
+// else to do. The policy never hears of them. When one is asked for it is a miss like any other,
+// whose bytes are there already or on their way: it trades its slot for the one the policy gives
+// up. Free slots are only borrowed: they are given back before a policy is asked for a victim. A
+// wrong guess is dropped when its layer's Request shows it. So hits, misses and victims are the
+// same with and without.
 //
 // Arriving experts. Reads are cut into blocks of rows, and NextArriving hands out the last expert
 // of a request while they arrive.
@@ -96,9 +100,9 @@ struct CachePlan {
 FileExtent NodeExtent(const Partition& partition, int node, const FileExtent& extent, int64_t rows);
 
 // budget_bytes: for slots alone; what exceeds all experts of the model is left. `prefetch`: sets
-// slots aside for it, one in 64 and at least one, where more than two are to be had. `partition` is
-// that of the team which will compute. Throws std::runtime_error with numbers when the budget holds
-// fewer than two slots.
+// slots aside for it, one in 64, at least one and at most for half a layer, where more than two are
+// to be had. `partition` is that of the team which will compute. Throws std::runtime_error with
+// numbers when the budget holds fewer than two slots.
 CachePlan PlanCache(const WeightStore& store, const Pager& pager, uint64_t budget_bytes,
                     bool prefetch = false, const Partition& partition = Partition(1));
 
@@ -118,7 +122,7 @@ class ExpertCache final : public ExpertSource {
   }
   void Expect(std::span<const ExpertId> ids) override;
   bool wants_guesses() const override;
-  void Prefetch() override;
+  void Poll() override;
   void Request(std::span<const ExpertId> ids) override;
   ExpertHandle Next() override;
   ExpertHandle NextArriving() override;
@@ -152,7 +156,8 @@ class ExpertCache final : public ExpertSource {
     SlotState state = SlotState::kFree;
     bool announced = false;  // by the open announcement, and not handed out
     bool failed = false;
-    bool staged = false;          // one of those set aside
+    bool staged = false;   // one of those set aside or borrowed
+    bool passing = false;  // to be freed with its handle
     uint16_t blocks_pending = 0;
     uint16_t arrived[kExpertParts] = {};  // bit b: block b
     uint64_t bytes_arrived = 0;
@@ -179,13 +184,18 @@ class ExpertCache final : public ExpertSource {
   void BindSlots();
   void TouchSlots(ThreadTeam& team);
   void StartQueued();
+  void SubmitReads();
   void TellPolicy(Announced& item);
   void StartRead(Announced& item, uint32_t slot);
-  void ReadBlocks(EntryId entry, uint32_t slot, bool speculative);
-  void ReadMatrix(uint32_t slot, uint32_t part, bool speculative, TensorView& view);
+  enum class Urgency : uint8_t { kGuessed, kLikely, kDemanded };
+  void ReadBlocks(EntryId entry, uint32_t slot, Urgency urgency);
+  void ReadMatrix(uint32_t slot, uint32_t part, Urgency urgency, TensorView& view);
   uint32_t AcquireSlot(Announced& item);
   void JudgeGuesses(std::span<const ExpertId> ids, bool decode);
+  void Speculate();
   uint32_t FindStagingSlot();
+  uint32_t TakeBackSlot(EntryId entry);
+  bool all_started() const { return next_queued_ == announced_.size(); }
   bool AskedFor(EntryId entry) const;  // by the open announcement
   void TakeStaged(EntryId entry, uint32_t free_slot);
   uint64_t DropStaged(uint32_t slot);
@@ -199,6 +209,7 @@ class ExpertCache final : public ExpertSource {
   uint64_t WaitUntil(Done done);
   ExpertHandle HandOut(Announced& item, uint64_t wait_ns);
   void SetPinned(const Slot& slot);
+  void LetPass(uint32_t index);
   void ClearProtection();
   void Collect(bool wait);
   void FinishSlot(uint32_t index);
@@ -240,7 +251,8 @@ class ExpertCache final : public ExpertSource {
   std::vector<EntryId> early_;        // the first guess for the same layer
   // The same of the layer expected before it, whose Request may still come.
   std::vector<EntryId> last_expected_, last_early_;
-  std::vector<uint32_t> staging_;     // slots set aside
+  std::vector<uint32_t> staging_;     // slots set aside, and those borrowed
+  uint32_t n_borrowed_ = 0;           // of staging_: the next to become free are given back
   PrefetchGovernor governor_;
   std::vector<AccessContext> contexts_;
   std::vector<RouterChoice> hint_;  // of the last token of the request described

@@ -24,7 +24,7 @@ void ExpertCache::StartRead(Announced& item, uint32_t index) {
   if (entry.staged != kNoSlot) {
     TakeStaged(item.entry, index);
   } else {
-    ReadBlocks(item.entry, index, /*speculative=*/false);
+    ReadBlocks(item.entry, index, Urgency::kDemanded);
     entry.slot = index;
   }
   Slot& slot = slots_[entry.slot];
@@ -34,7 +34,7 @@ void ExpertCache::StartRead(Announced& item, uint32_t index) {
 }
 
 // Adds the reads of all blocks to reads_.
-void ExpertCache::ReadBlocks(EntryId entry, uint32_t index, bool speculative) {
+void ExpertCache::ReadBlocks(EntryId entry, uint32_t index, Urgency urgency) {
   Slot& slot = slots_[index];
   const bool staged = slot.staged;
   slot = Slot{};
@@ -46,12 +46,12 @@ void ExpertCache::ReadBlocks(EntryId entry, uint32_t index, bool speculative) {
   for (uint32_t p = 0; p < kExpertParts; ++p) {
     *views[p] = entries_[entry].parts[p].shape;
     views[p]->may_relay = true;
-    ReadMatrix(index, p, speculative, *views[p]);
+    ReadMatrix(index, p, urgency, *views[p]);
   }
 }
 
 // The blocks of one matrix, which belongs to every node in part; points the view to where they go.
-void ExpertCache::ReadMatrix(uint32_t index, uint32_t p, bool speculative, TensorView& view) {
+void ExpertCache::ReadMatrix(uint32_t index, uint32_t p, Urgency urgency, TensorView& view) {
   Slot& slot = slots_[index];
   const FileExtent& whole = entries_[slot.entry].parts[p].extent;
   const uint64_t alignment = pager_->alignment();
@@ -77,7 +77,8 @@ void ExpertCache::ReadMatrix(uint32_t index, uint32_t p, bool speculative, Tenso
       STOKER_CHECK(block < kMaxBlocks || n_nodes > 1);
       reads_.push_back(
           {extent.file, begin, end - begin, memory + (AlignDown(begin, alignment) - aligned),
-           Tags(index).first + p * kMaxBlocks + std::min(block, kMaxBlocks - 1), speculative});
+           Tags(index).first + p * kMaxBlocks + std::min(block, kMaxBlocks - 1),
+           urgency != Urgency::kDemanded, urgency == Urgency::kLikely});
       ++slot.blocks_pending;
       begin = end;
     }
@@ -126,6 +127,7 @@ void ExpertCache::FinishSlot(uint32_t index) {
     if (slot.staged) return;
     for (const Part& part : entries_[slot.entry].parts) stats_.bytes_read += part.extent.bytes;
     SetPinned(slot);
+    LetPass(index);
     return;
   }
   ++stats_.failed_reads;
@@ -148,38 +150,53 @@ void ExpertCache::FinishSlot(uint32_t index) {
 
 bool ExpertCache::wants_guesses() const { return !staging_.empty(); }
 
-void ExpertCache::Prefetch() {
-  if (staging_.empty()) return;
+void ExpertCache::Poll() {
   Collect(false);
-  for (const EntryId entry : expected_) {
-    if (!governor_.Allows()) break;
-    if (entries_[entry].slot != kNoSlot || entries_[entry].staged != kNoSlot) continue;
-    const uint32_t index = FindStagingSlot();
-    if (index == kNoSlot) break;
-    ReadBlocks(entry, index, /*speculative=*/true);
-    entries_[entry].staged = index;
-    pager_->Submit(reads_);
-    reads_.clear();
-  }
+  Speculate();
   // While something is asked for it will be waited for first.
   if (announced_.empty()) pager_->FillQueues();
 }
 
-// One that holds nothing expected; what it holds is given up. kNoSlot when all are in use.
+void ExpertCache::Speculate() {
+  if (staging_.empty() || !governor_.Allows()) return;
+  // The guess of a prompt's chunk is nearly all of a layer, and nearly all of it right.
+  const bool chunk = expected_.size() > static_cast<size_t>(config_.top_k);
+  for (const EntryId entry : expected_) {
+    if (entries_[entry].slot != kNoSlot || entries_[entry].staged != kNoSlot) continue;
+    const uint32_t index = FindStagingSlot();
+    if (index == kNoSlot) break;
+    ReadBlocks(entry, index, chunk ? Urgency::kLikely : Urgency::kGuessed);
+    entries_[entry].staged = index;
+    SubmitReads();
+  }
+}
+
+// One that holds nothing expected; what it holds is given up. Else one that nobody will need for
+// what is announced. kNoSlot when all are in use.
 uint32_t ExpertCache::FindStagingSlot() {
   for (const uint32_t index : staging_) {
     if (slots_[index].state == SlotState::kFree) return index;
   }
-  for (const uint32_t index : staging_) {
-    Slot& slot = slots_[index];
+  for (size_t i = 0; i < staging_.size(); ++i) {
+    const uint32_t index = staging_[i];
+    const Slot& slot = slots_[index];
     const bool expected =
         std::find(expected_.begin(), expected_.end(), slot.entry) != expected_.end();
     if (slot.state == SlotState::kDraining || expected || AskedFor(slot.entry)) continue;
     const bool reading = slot.state == SlotState::kReading;
     DropStaged(index);
-    if (!reading) return index;
+    if (reading) continue;
+    if (slot.staged) return index;
+    break;  // It was borrowed, and is to be had again.
   }
-  return kNoSlot;
+  if (free_slots_.empty() || !all_started()) return kNoSlot;
+  const uint32_t index = free_slots_.back();
+  free_slots_.pop_back();
+  slots_[index] = Slot{};
+  slots_[index].staged = true;
+  staging_.push_back(index);
+  ++n_borrowed_;
+  return index;
 }
 
 bool ExpertCache::AskedFor(EntryId entry) const {
@@ -208,16 +225,23 @@ void ExpertCache::FreeStaged(uint32_t index) {
     observer_->OnSpeculativeRead({config_.Expert(slot.entry), false, slot.bytes_arrived});
   }
   slot = Slot{};
-  slot.staged = true;
+  slot.staged = n_borrowed_ == 0;
+  if (slot.staged) return;
+  --n_borrowed_;
+  std::erase(staging_, index);
+  free_slots_.push_back(index);
 }
 
-// A staged expert is asked for: it takes the place of `free_slot`, which is set aside instead.
+// A staged expert is asked for: it takes the place of `free_slot`, which is set aside instead,
+// unless it is the one the expert lies in.
 void ExpertCache::TakeStaged(EntryId entry, uint32_t free_slot) {
   const uint32_t index = std::exchange(entries_[entry].staged, kNoSlot);
   entries_[entry].slot = index;
-  std::replace(staging_.begin(), staging_.end(), index, free_slot);
-  slots_[free_slot] = Slot{};
-  slots_[free_slot].staged = true;
+  if (free_slot != index) {
+    std::replace(staging_.begin(), staging_.end(), index, free_slot);
+    slots_[free_slot] = Slot{};
+    slots_[free_slot].staged = true;
+  }
   Slot& slot = slots_[index];
   slot.staged = false;
   if (slot.state == SlotState::kReading) {

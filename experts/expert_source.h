@@ -78,8 +78,9 @@ class ExpertSource {
   virtual void Expect(std::span<const ExpertId> /*ids*/) {}
   // Whether guesses are of any use.
   virtual bool wants_guesses() const { return false; }
-  // Optional: the experts expected last may be read now, where the device has nothing else to do.
-  virtual void Prefetch() {}
+  // To be called now and then, also while computing: keeps reads going. Where the device has
+  // nothing else to do, experts expected last may be read.
+  virtual void Poll() {}
   // Announces that `ids` (distinct, one layer) are needed now. Starts missing reads, pins what is
   // there. At most one announcement is open: every id must be taken with Next before the following
   // Request.

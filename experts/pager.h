@@ -51,8 +51,11 @@ struct ReadRequest {
   uint64_t bytes = 0;                // > 0, any
   std::byte* destination = nullptr;  // aligned to alignment(); see above
   uint64_t tag = 0;                  // returned with the completion
-  // Read only while its device has nothing else to do, a few pieces at a time.
+  // Read only while its device has nothing else to do, a few pieces at a time: what is asked for
+  // next has to wait for them.
   bool speculative = false;
+  // Of speculative ones: nearly certain to be asked for, so as many pieces as the depth allows.
+  bool likely = false;
 };
 
 enum class ReadStatus : uint8_t {
@@ -88,7 +91,7 @@ struct PagerOptions {
   uint64_t piece_bytes = 2 * 1024 * 1024;  // one I/O; a multiple of 64 KiB, at most 1 GiB
   uint32_t depth = 64;                     // pieces in flight per device (io_uring), 1 .. 1024
   uint32_t waiting_depth = 8;              // the same while the caller waits for completions
-  uint32_t speculative_depth = 16;         // of them, on speculation
+  uint32_t speculative_depth = 8;          // of them, on speculation
   uint32_t threads = 4;                    // pread pool, 1 .. 64
   uint32_t max_requests = 4096;            // submitted and not yet reaped
 

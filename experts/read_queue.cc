@@ -79,7 +79,9 @@ ReadPiece* ReadQueue::Take(uint32_t device) {
     ++state.taken;
     return piece;
   }
-  if (state.taken > 0 || state.speculative >= speculative_depth_) return nullptr;
+  if (state.taken > 0 || uncut_speculative_.empty()) return nullptr;
+  const bool likely = requests_[uncut_speculative_.front()].spec.likely;
+  if (!likely && state.speculative >= speculative_depth_) return nullptr;
   ReadPiece* piece = Cut(uncut_speculative_, device);
   if (piece == nullptr) return nullptr;
   piece->speculative = true;

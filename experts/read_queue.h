@@ -62,7 +62,7 @@ class ReadQueue {
   void Push(const ReadRequest& request);
   // The next piece to read from `device`; nullptr when there is none, or the pool is empty. Pieces
   // of speculative requests only while no other piece of the device is taken, and at most
-  // speculative_depth of them.
+  // speculative_depth of them unless the oldest request is likely.
   ReadPiece* Take(uint32_t device);
   // What an I/O of [done, length) answered: bytes, or -errno.
   Step Advance(ReadPiece& piece, int64_t result);

@@ -107,6 +107,7 @@ class ReplayCache {
       }
       Insert(request_[i]);
     }
+    if (streaming) DropPassing();
   }
 
   void Protect(const TraceRequest& request) {
@@ -142,6 +143,20 @@ class ReplayCache {
       return;
     }
     STOKER_CHECK_MSG(false, "a policy names no victim though one is unpinned");
+  }
+  // Misses whose handles are dropped after the last of them was started leave at once.
+  void DropPassing() {
+    size_t skip = released_ - std::min(released_, static_cast<size_t>(
+                                                      std::count(hit_.begin(), hit_.end(), 1)));
+    for (size_t j = 0; j < request_.size(); ++j) {
+      if (hit_[j] != 0) continue;
+      if (skip > 0) {
+        --skip;
+        continue;
+      }
+      SetRequested(request_[j], 0);
+      Evict(request_[j]);
+    }
   }
   void Evict(EntryId victim) {
     STOKER_CHECK_MSG(victim < resident_.size() && resident_[victim] != 0 && pinned_[victim] == 0,

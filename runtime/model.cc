@@ -78,6 +78,7 @@ NodeGains CollectGains(const ModelConfig& config, const ModelWeights& weights) {
 class Model::Impl {
  public:
   explicit Impl(Parts parts);
+  ~Impl() { parts_.matmul->SetPoll(nullptr); }
 
   bool Forward(std::span<const TokenRun> runs, ForwardSink& sink, int64_t chunk_tokens,
                const std::atomic<bool>* stop);
@@ -93,7 +94,8 @@ class Model::Impl {
   void AttentionBlock(LayerContext& context, int64_t layer);
   void LightningBlock(const Worker& worker, LayerContext& context, int64_t layer);
   void SoftmaxBlock(const Worker& worker, LayerContext& context, int64_t layer);
-  void Prefetch(int64_t layer);
+  template <typename F>
+  void Guarded(F&& call);
   NodeWorkspace& NodeOf(const Worker& worker) {
     return ws_.nodes[static_cast<size_t>(worker.node)];
   }
@@ -124,6 +126,7 @@ Model::Impl::Impl(Parts parts)
       groups_(parts_.config.n_experts, parts_.max_chunk_tokens, parts_.config.n_experts_per_token),
       request_(parts_.config, parts_.max_chunk_tokens) {
   if (parts_.experts->wants_guesses()) guess_.emplace(config(), parts_.max_chunk_tokens);
+  parts_.matmul->SetPoll([this] { Guarded([this] { parts_.experts->Poll(); }); });
   segments_.reserve(static_cast<size_t>(parts_.max_chunk_tokens));
   ids_.reserve(static_cast<size_t>(parts_.max_chunk_tokens));
   int64_t n_lightning = 0;
@@ -139,6 +142,16 @@ Model::Impl::Impl(Parts parts)
     if (worker.OnNode().index != 0) return;
     gains_[static_cast<size_t>(worker.node)] = CollectGains(config(), parts_.weights);
   });
+}
+
+// On the engine's thread, inside a region, which no exception may leave.
+template <typename F>
+void Model::Impl::Guarded(F&& call) {
+  try {
+    call();
+  } catch (...) {
+    prefetch_error_ = std::current_exception();
+  }
 }
 
 void Model::Impl::CheckRuns(std::span<const TokenRun> runs) const {
@@ -234,16 +247,6 @@ void Model::Impl::Embed(std::span<const TokenRun> runs) {
   }
 }
 
-// On the engine's thread, inside a region, which no exception may leave.
-void Model::Impl::Prefetch(int64_t layer) {
-  try {
-    parts_.experts->Expect(guess_->Pick(layer));
-    parts_.experts->Prefetch();
-  } catch (...) {
-    prefetch_error_ = std::current_exception();
-  }
-}
-
 // Norm, attention, residual, norm and router in one parallel region. Every node makes the inputs of
 // its products for itself from what is exchanged: the heads' output, and that of the output matrix.
 // The router, and guesses of it, are the first node's business.
@@ -269,7 +272,12 @@ void Model::Impl::AttentionBlock(LayerContext& context, int64_t layer) {
     local.Barrier();
     if (guess_ && worker.node == 0) {
       guess_->Compute(local, context, node.h, nullptr, gains.moe.data(), weights.router);
-      if (worker.index == 0) Prefetch(layer);
+      if (worker.index == 0) {
+        Guarded([&] {
+          parts_.experts->Expect(guess_->Pick(layer));
+          parts_.experts->Poll();
+        });
+      }
     }
     // 2. y = Attn(h)
     if (lightning) {
@@ -298,7 +306,7 @@ void Model::Impl::AttentionBlock(LayerContext& context, int64_t layer) {
       const LayerGains& next = gains_.front().layers[layer + 1];
       guess_->Compute(local, context, config().postnorm ? node.u : node.y, next.attention.data(),
                       next.moe.data(), parts_.weights.layers[layer + 1].router);
-      if (worker.index == 0) parts_.experts->Expect(guess_->Pick(layer + 1));
+      if (worker.index == 0) Guarded([&] { parts_.experts->Expect(guess_->Pick(layer + 1)); });
     }
   });
   if (prefetch_error_) std::rethrow_exception(std::exchange(prefetch_error_, nullptr));

@@ -317,7 +317,7 @@ void RunExperts(LayerContext& context, int64_t layer, int64_t first_token,
                           static_cast<uint16_t>(RoutesPerToken(context.config)),
                           static_cast<uint32_t>(context.n_tokens)});
   source.Request(request.ids);
-  source.Prefetch();
+  source.Poll();
   if (context.n_tokens == 1 && request.ids.size() == 2) {
     RunTokenPair(context, source, groups, costs);
     return;

@@ -1,7 +1,9 @@
 #include "runtime/matmul/fast_backend.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -26,6 +28,9 @@ constexpr int64_t kResidualTokens = 512;
 // Room for the panels of a block of rows that lies in the file's layout: one panel of the longest
 // rows anyone has (100,000 columns of 8.5 bits), 256 rows of common ones.
 constexpr int64_t kPanelScratchBytes = 2 << 20;
+
+// A drive reads a few MB meanwhile, less than is in flight while somebody looks.
+constexpr std::chrono::microseconds kPollInterval{500};
 
 // Re-laid in place before they are multiplied: what stays in the second-level cache until then.
 constexpr int64_t kRelayBytes = 256 << 10;
@@ -107,6 +112,7 @@ class FastBackend final : public MatmulBackend {
       case Route::kDotQ8:
       case Route::kGemmQ8:
         ForEachBlock(worker, weight, begin, end, [&](const Block& block) {
+          if (worker.index == 0 && poll_) Poll();
           if (residual) {
             MultiplyResidual(worker, route, kernels, block, x, y + block.first_row, y_stride);
           } else {
@@ -121,6 +127,8 @@ class FastBackend final : public MatmulBackend {
     return weight.may_relay && UsesPanels(weight.type) ? WeightLayout::kPanels : weight.layout;
   }
 
+  void SetPoll(std::function<void()> poll) override { poll_ = std::move(poll); }
+
   void Relay(const Worker& worker, const TensorView& weight) override {
     if (!weight.may_relay || !UsesPanels(weight.type)) return;
     const auto [begin, end] = RowShare(worker, weight);
@@ -128,6 +136,15 @@ class FastBackend final : public MatmulBackend {
   }
 
  private:
+  using Clock = std::chrono::steady_clock;
+
+  void Poll() {
+    const Clock::time_point now = Clock::now();
+    if (now - last_poll_ < kPollInterval) return;
+    poll_();
+    last_poll_ = now;
+  }
+
   // Scratch of one worker: the kernel's own, then both results of a block for a tile of tokens,
   // then panels of rows that lie in the file's layout.
   static constexpr int64_t kResidualBytes = 2 * kResidualTokens * kBlockRows * sizeof(float);
@@ -238,6 +255,8 @@ class FastBackend final : public MatmulBackend {
   std::unique_ptr<OneDnnF32> onednn_;  // null at the scalar level
 #endif
   std::vector<NodeBuffer> scratch_;  // one per worker
+  std::function<void()> poll_;
+  Clock::time_point last_poll_;
 };
 
 }  // namespace

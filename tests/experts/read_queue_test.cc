@@ -184,6 +184,23 @@ TEST_CASE("files are read from their own device, mirrors from any") {
   CHECK(queue.Take(0) == nullptr);
 }
 
+TEST_CASE("likely pieces wait for an idle device, and are not counted") {
+  ReadQueue queue({{{0, 0}}}, kAlignment, Options(8), 8);
+  queue.Push({0, 0, 4 * kPiece, Fixture::Destination(), 10, true, true});
+  queue.Push({0, 0, kPiece, Fixture::Destination(), 20});
+  ReadPiece* demanded = queue.Take(0);
+  REQUIRE(demanded != nullptr);
+  CHECK_FALSE(demanded->speculative);
+  CHECK(queue.Take(0) == nullptr);
+  queue.Advance(*demanded, kPiece);
+  for (int i = 0; i < 4; ++i) {
+    ReadPiece* piece = queue.Take(0);
+    REQUIRE(piece != nullptr);
+    CHECK(piece->speculative);
+  }
+  CHECK(queue.Take(0) == nullptr);
+}
+
 TEST_CASE("speculative pieces wait for an idle device, a few at a time, and can be promoted") {
   ReadQueue queue({{{0, 0}}}, kAlignment, Options(8), 8);
   queue.Push({0, 0, 4 * kPiece, Fixture::Destination(), 10, true});

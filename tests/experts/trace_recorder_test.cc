@@ -54,7 +54,7 @@ void Run(ExpertCache& cache, uint64_t seed) {
       cache.Expect(guess);
       cache.DescribeRequest({contexts, routes, 3, 1});
       cache.Request(ids);
-      cache.Prefetch();
+      cache.Poll();
       for (size_t i = 0; i < ids.size(); ++i) {
         const ExpertHandle handle = cache.NextArriving();
         for (const ExpertPart part : {ExpertPart::kGate, ExpertPart::kUp, ExpertPart::kDown}) {
