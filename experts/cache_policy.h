@@ -13,6 +13,8 @@
 //   hit:   OnAccess(e, true, ctx)
 //   miss:  OnAccess(e, false, ctx); when no slot is free: v = Victim(e, pinned), OnErase(v);
 //          OnInsert(e)  - at the moment the slot is assigned, not when its read completes.
+// After the request of a prompt's chunk the caller may ask for victims ahead of need
+// (chunk_room.h).
 // A policy never hears of reads on speculation: they go to slots set aside for them, and become a
 // miss like any other when the expert is asked for.
 // A demanded expert always gets a slot, because it must be somewhere while it is multiplied. A

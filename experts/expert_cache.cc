@@ -7,6 +7,7 @@
 #include <string>
 #include <utility>
 
+#include "experts/chunk_room.h"
 #include "numa/bytes.h"
 #include "numa/check.h"
 
@@ -241,6 +242,7 @@ void ExpertCache::Request(std::span<const ExpertId> ids) {
   if (!announced_.empty()) CloseAnnouncement();
   STOKER_CHECK(ids.size() <= static_cast<size_t>(config_.n_experts));
   STOKER_CHECK(contexts_.empty() || contexts_.size() == ids.size());
+  chunk_layer_ = -1;
   if (ids.empty()) return;
 
   // A read left over from an announcement that failed may be doomed already: it is not ours to
@@ -342,19 +344,23 @@ uint32_t ExpertCache::AcquireSlot(Announced& item) {
       victim = policy_->Victim(item.entry, pinned_);
     }
     if (victim == kNoEntry) return kNoSlot;
-    STOKER_CHECK_MSG(victim < entries_.size() && pinned_[victim] == 0 &&
-                         entries_[victim].slot != kNoSlot,
-                     "the policy's victim is pinned or not resident");
-    policy_->OnErase(victim);
+    Evict(victim);
     item.access.victim = victim;
-    ++stats_.evictions;
-    const uint32_t slot = std::exchange(entries_[victim].slot, kNoSlot);
-    slots_[slot] = Slot{};
-    free_slots_.push_back(slot);
   }
   const uint32_t slot = free_slots_.back();
   free_slots_.pop_back();
   return slot;
+}
+
+void ExpertCache::Evict(EntryId victim) {
+  STOKER_CHECK_MSG(victim < entries_.size() && pinned_[victim] == 0 &&
+                       entries_[victim].slot != kNoSlot,
+                   "the policy's victim is pinned or not resident");
+  policy_->OnErase(victim);
+  ++stats_.evictions;
+  const uint32_t slot = std::exchange(entries_[victim].slot, kNoSlot);
+  slots_[slot] = Slot{};
+  free_slots_.push_back(slot);
 }
 
 // A borrowed slot, for an expert that is asked for: the one it was read into, if it was, or a free
@@ -476,7 +482,10 @@ ExpertHandle ExpertCache::HandOut(Announced& item, uint64_t wait_ns) {
   SetPinned(slot);
   const ExpertId id = item.access.id;
   pager_->FillQueues();
+  ++n_handles_;
   if (++n_taken_ == announced_.size()) {
+    const AccessContext& context = item.access.context;
+    if (IsChunk(config_, context.layer, context.phase, n_taken_)) chunk_layer_ = context.layer;
     // What is still to be waited for belongs to this request.
     if (slot.state == SlotState::kReading) {
       arriving_slot_ = index;
@@ -551,6 +560,16 @@ void ExpertCache::Unpin(ExpertId /*id*/, uint32_t index) {
     free_slots_.push_back(index);
   }
   if (index == arriving_slot_) CloseAnnouncement();
+  if (--n_handles_ == 0 && chunk_layer_ >= 0) LeaveRoom();
+}
+
+// The last handle of a chunk's request is gone.
+void ExpertCache::LeaveRoom() {
+  const auto n_free = static_cast<uint32_t>(free_slots_.size()) + n_borrowed_;
+  MakeRoom(
+      config_, std::exchange(chunk_layer_, -1), n_free, *policy_, pinned_,
+      [this](EntryId entry) { return entries_[entry].slot != kNoSlot; },
+      [this](EntryId entry) { Evict(entry); });
 }
 
 // Of an expert that passed through when the handle and the reads are gone.

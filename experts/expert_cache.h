@@ -19,7 +19,8 @@
 // from the order handles are dropped in, never from timing, and a replay gives the same counters.
 // Two slots suffice for any request, if at most one handle is held while Next is called. An expert
 // that passed through, not yet dropped when the last miss was started, leaves its slot free when
-// its handle goes: with layers that do not fit, none of them would be found again.
+// its handle goes: with layers that do not fit, none of them would be found again. After the
+// request of a prompt's chunk some slots are freed for the next layer (chunk_room.h).
 //
 // Expected experts. Expect protects those that are resident as if they were pinned, until their
 // layer's Request, the next Expect, or the moment a demanded expert would otherwise find no slot.
@@ -191,6 +192,8 @@ class ExpertCache final : public ExpertSource {
   void ReadBlocks(EntryId entry, uint32_t slot, Urgency urgency);
   void ReadMatrix(uint32_t slot, uint32_t part, Urgency urgency, TensorView& view);
   uint32_t AcquireSlot(Announced& item);
+  void Evict(EntryId victim);
+  void LeaveRoom();
   void JudgeGuesses(std::span<const ExpertId> ids, bool decode);
   void Speculate();
   uint32_t FindStagingSlot();
@@ -241,6 +244,8 @@ class ExpertCache final : public ExpertSource {
 
   std::vector<Announced> announced_;  // the open announcement, in request order
   size_t n_taken_ = 0;
+  size_t n_handles_ = 0;      // handed out and not dropped
+  int32_t chunk_layer_ = -1;  // >= 0: room is to be made when the last of them goes
   size_t next_queued_ = 0;  // announced_ before it have been started
   bool streaming_ = false;
   ReadCompletion failure_;  // status kOk: none

@@ -106,6 +106,7 @@ struct PagerStats {
   uint64_t short_reads = 0;   // answered with less than asked, and continued
   uint64_t retries = 0;       // EAGAIN, EINTR, ENOMEM, EIO ... and tried again
   uint64_t unregistered = 0;  // io_uring reads outside registered memory
+  uint64_t reading_ns = 0;    // in which at least one was in flight
 };
 
 // Bytes a destination block for this extent must hold.

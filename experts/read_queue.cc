@@ -115,7 +115,7 @@ ReadPiece* ReadQueue::Cut(std::vector<uint32_t>& uncut, uint32_t device) {
     piece.destination = request.spec.destination + (request.next - first);
     request.next += piece.length;
     ++request.pieces_open;
-    ++in_flight_;
+    if (in_flight_++ == 0) busy_since_ = std::chrono::steady_clock::now();
     ++stats_.reads;
     if (request.next == request.end) uncut.erase(it);
     return &piece;
@@ -182,7 +182,10 @@ ReadQueue::Step ReadQueue::Finish(ReadPiece& piece) {
   const uint32_t slot = piece.request;
   piece.taken = false;
   free_pieces_.push_back(piece.index);
-  --in_flight_;
+  if (--in_flight_ == 0) {
+    const std::chrono::nanoseconds busy = std::chrono::steady_clock::now() - busy_since_;
+    stats_.reading_ns += static_cast<uint64_t>(busy.count());
+  }
   Device& device = devices_[piece.device];
   --(piece.speculative ? device.speculative : device.taken);
   Request& request = requests_[slot];

@@ -126,6 +126,7 @@ class ReadQueue {
   size_t completed_tail_ = 0;
   size_t pending_ = 0;
   size_t in_flight_ = 0;
+  std::chrono::steady_clock::time_point busy_since_;  // while in_flight_ > 0
   PagerStats stats_;
 };
 

@@ -4,6 +4,7 @@
 #include <queue>
 #include <utility>
 
+#include "experts/chunk_room.h"
 #include "numa/check.h"
 
 namespace stoker {
@@ -62,6 +63,7 @@ class ReplayCache {
  public:
   ReplayCache(CachePolicy& policy, const PolicyConfig& config)
       : policy_(policy),
+        config_(config),
         capacity_(config.capacity),
         resident_(config.n_entries(), 0),
         pinned_(config.n_entries(), 0),
@@ -108,6 +110,12 @@ class ReplayCache {
       Insert(request_[i]);
     }
     if (streaming) DropPassing();
+    if (!IsChunk(config_, request.layer, request.phase, request_.size())) return;
+    for (const EntryId entry : request_) SetRequested(entry, 0);
+    MakeRoom(
+        config_, request.layer, capacity_ - n_resident_, policy_, pinned_,
+        [this](EntryId entry) { return resident_[entry] != 0; },
+        [this](EntryId entry) { Evict(entry); });
   }
 
   void Protect(const TraceRequest& request) {
@@ -186,6 +194,7 @@ class ReplayCache {
   }
 
   CachePolicy& policy_;
+  const PolicyConfig& config_;
   uint32_t capacity_;
   uint32_t n_resident_ = 0;
   std::vector<uint8_t> resident_;   // [n_entries]

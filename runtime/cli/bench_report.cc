@@ -68,6 +68,7 @@ Json RowJson(const BenchSetup& setup, const BenchRow& row) {
           {"expert_bytes_read_per_token", Optional(row.expert_bytes_read_per_token)},
           {"pager_bytes_per_token", Optional(row.pager_bytes_per_token)},
           {"device_bytes_per_token", Optional(row.device_bytes_per_token)},
+          {"reading_bytes_per_s", Optional(row.reading_bytes_per_s)},
           {"prefetch_used_bytes_per_token", Optional(row.prefetch_used_bytes_per_token)},
           {"prefetch_wasted_bytes_per_token", Optional(row.prefetch_wasted_bytes_per_token)},
           {"page_cache_growth_per_token", Optional(row.page_cache_growth_per_token)},

@@ -41,7 +41,7 @@ struct BenchRow {
   double memory_roof_ts = 0;  // tokens per second at the read ceiling
   std::optional<double> disk_roof_ts, device_bytes_per_token, pager_bytes_per_token,
       expert_bytes_read_per_token, prefetch_used_bytes_per_token, prefetch_wasted_bytes_per_token,
-      page_cache_growth_per_token;
+      page_cache_growth_per_token, reading_bytes_per_s;
   double system_seconds_per_token = 0;  // CPU time in the kernel, of the whole process
 
   int64_t tokens() const { return n_prompt + n_gen; }

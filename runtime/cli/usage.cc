@@ -90,6 +90,7 @@ CacheStats Minus(CacheStats a, const CacheStats& b) {
   a.pager.short_reads -= b.pager.short_reads;
   a.pager.retries -= b.pager.retries;
   a.pager.unregistered -= b.pager.unregistered;
+  a.pager.reading_ns -= b.pager.reading_ns;
   return a;
 }
 
@@ -141,6 +142,11 @@ std::string UsageLine(const Usage& usage, int64_t tokens) {
       100 * usage.hit_rate(), usage.cache.hits + usage.cache.misses,
       static_cast<double>(usage.cache.pager.bytes_read) / per_token / 1e6,
       usage.seconds > 0 ? 100 * usage.wait_seconds / usage.seconds : 0.0);
+  if (usage.cache.pager.reading_ns > 0) {
+    line += fmt::format(", {:.2f} GB/s while reading",
+                        static_cast<double>(usage.cache.pager.bytes_read) /
+                            static_cast<double>(usage.cache.pager.reading_ns));
+  }
   if (usage.device_read_bytes) {
     line += fmt::format(" (device counted {:.1f} MB)",
                         static_cast<double>(*usage.device_read_bytes) / per_token / 1e6);
@@ -206,6 +212,7 @@ Json UsageJson(const Usage& usage, int64_t tokens) {
                                             static_cast<double>(std::max<int64_t>(tokens, 1))},
                {"evictions", cache.evictions},
                {"streamed_requests", cache.streamed},
+               {"reading_seconds", static_cast<double>(cache.pager.reading_ns) * 1e-9},
                {"retries", cache.pager.retries},
                {"short_reads", cache.pager.short_reads},
                {"prefetch_used", cache.prefetch_used},

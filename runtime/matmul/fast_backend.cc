@@ -89,6 +89,7 @@ class FastBackend final : public MatmulBackend {
     STOKER_CHECK(x.level() == kernels_.level);
     const auto [begin, end] = RowShare(worker, weight);
     if (begin == end || x.m() == 0) return;
+    Poll(worker);
     const WeightRows rows{weight.row(begin), static_cast<int64_t>(weight.row_bytes()), end - begin};
     const bool residual = HasResidual(forms) && HasResidual(x.forms());
     const Route route =
@@ -112,7 +113,7 @@ class FastBackend final : public MatmulBackend {
       case Route::kDotQ8:
       case Route::kGemmQ8:
         ForEachBlock(worker, weight, begin, end, [&](const Block& block) {
-          if (worker.index == 0 && poll_) Poll();
+          Poll(worker);
           if (residual) {
             MultiplyResidual(worker, route, kernels, block, x, y + block.first_row, y_stride);
           } else {
@@ -138,7 +139,8 @@ class FastBackend final : public MatmulBackend {
  private:
   using Clock = std::chrono::steady_clock;
 
-  void Poll() {
+  void Poll(const Worker& worker) {
+    if (worker.index != 0 || !poll_) return;
     const Clock::time_point now = Clock::now();
     if (now - last_poll_ < kPollInterval) return;
     poll_();

@@ -1,6 +1,8 @@
 #include "experts/read_queue.h"
 
 #include <cerrno>
+#include <chrono>
+#include <thread>
 #include <vector>
 
 #include "tests/support/catch.h"
@@ -182,6 +184,22 @@ TEST_CASE("files are read from their own device, mirrors from any") {
   CHECK(queue.Take(1)->handle == 3);
   CHECK(queue.Take(0)->handle == 2);
   CHECK(queue.Take(0) == nullptr);
+}
+
+TEST_CASE("time counts as reading while anything is in flight") {
+  ReadQueue queue({{{0, 0}}}, kAlignment, Options(8), 8);
+  queue.Push({0, 0, 2 * kPiece, Fixture::Destination(), 10});
+  ReadPiece* first = queue.Take(0);
+  ReadPiece* second = queue.Take(0);
+  REQUIRE(second != nullptr);
+  std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  queue.Advance(*first, kPiece);
+  CHECK(queue.stats().reading_ns == 0);  // not over yet
+  queue.Advance(*second, kPiece);
+  const uint64_t reading = queue.stats().reading_ns;
+  CHECK(reading >= 2'000'000);
+  std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  CHECK(queue.stats().reading_ns == reading);
 }
 
 TEST_CASE("likely pieces wait for an idle device, and are not counted") {

@@ -1,6 +1,7 @@
 // The backends and their activations inside a thread team: fast against reference, any number of
 // threads the same bits, gathered rows like prepared ones, and the error of integer activations.
 
+#include <chrono>
 #include <cmath>
 #include <cstring>
 #include <memory>
@@ -106,6 +107,30 @@ TEST_CASE("the number of threads does not change a bit") {
         }
       }
     }
+  }
+}
+
+TEST_CASE("the first worker polls while it multiplies, and only now and then") {
+  ThreadTeam team(1, false);
+  std::mt19937 rng(33);
+  const int64_t rows = 4096;
+  const int64_t cols = 1024;
+  for (const DType type : {DType::kQ4_K, DType::kF32}) {
+    const std::vector<std::byte> bytes = test::RandomWeights(type, rows, cols, rng);
+    const TensorView weight = test::MatrixView(type, rows, cols, bytes);
+    const std::vector<float> x = test::RandomActivations(4 * cols, rng);
+    const auto backend = MakeFastBackend(Precision::kFast, 1);
+    CAPTURE(Info(type).name);
+    int polls = 0;
+    backend->SetPoll([&] { ++polls; });
+    const auto start = std::chrono::steady_clock::now();
+    Product(team, *backend, weight, x, 4);
+    const std::chrono::duration<double, std::milli> took =
+        std::chrono::steady_clock::now() - start;
+    CHECK(polls >= 1);
+    CHECK(polls <= 1 + took.count() / 0.5);
+    backend->SetPoll(nullptr);
+    Product(team, *backend, weight, x, 4);
   }
 }
 
