@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-#include "experts/expert_cache.h"
+#include "experts/cache_plan.h"
 #include "experts/pager.h"
 #include "mmap/weight_store.h"
 #include "numa/partition.h"
