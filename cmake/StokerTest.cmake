@@ -122,7 +122,9 @@ function(stoker_add_test)
         "STOKER_BINARY=${CMAKE_BINARY_DIR}/bin/stoker"
         "XDG_CACHE_HOME=${CMAKE_BINARY_DIR}/test-cache"  # what programs keep of measurements
         # Tests bound the memory of what they call, which a long quarantine would hide.
-        "ASAN_OPTIONS=quarantine_size_mb=8" ${arg_ENVIRONMENT})
+        "ASAN_OPTIONS=quarantine_size_mb=8"
+        "TSAN_OPTIONS=suppressions=${PROJECT_SOURCE_DIR}/tests/support/tsan_suppressions.txt"
+        ${arg_ENVIRONMENT})
     set(test ${STOKER_TEST_PREFIX}${arg_NAME})
     if(NOT suffix STREQUAL "none")
       string(APPEND test ${suffix})

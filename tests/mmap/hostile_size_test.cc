@@ -15,7 +15,9 @@ TEST_CASE("large hostile files stay within the memory bound") {
     CAPTURE(result.answer, result.peak_rise_bytes);
     CHECK(result.finished);
     CHECK(result.answer != "");
+#if !defined(__SANITIZE_THREAD__)  // whose shadow takes several times the memory
     CHECK(result.peak_rise_bytes <= AllowedPeakBytes(directory.path()));
+#endif
   };
   SECTION("GGUF of 65,536 one-byte entries") {
     RawGguf file;
