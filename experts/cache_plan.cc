@@ -78,8 +78,9 @@ CachePlan PlanCache(const WeightStore& store, const Pager& pager, uint64_t budge
   }
   plan.n_slots = static_cast<uint32_t>(n_slots);
   if (prefetch && n_slots > kMinSlots && n_slots < plan.policy.n_entries()) {
-    const auto half_layer = static_cast<uint32_t>(plan.policy.n_experts) / 2;
-    plan.n_staging = std::clamp(plan.n_slots / kSlotsPerStagingSlot, 1U, std::max(half_layer, 1U));
+    // A token's guess is top_k experts; a chunk's finds free slots to borrow.
+    const auto top_k = static_cast<uint32_t>(plan.policy.top_k);
+    plan.n_staging = std::clamp(plan.n_slots / kSlotsPerStagingSlot, 1U, std::max(top_k, 1U));
     plan.n_slots -= plan.n_staging;
   }
   plan.policy.capacity = plan.n_slots;

@@ -41,9 +41,9 @@ struct CachePlan {
 FileExtent NodeExtent(const Partition& partition, int node, const FileExtent& extent, int64_t rows);
 
 // budget_bytes: for slots alone; what exceeds all experts of the model is left. `prefetch`: sets
-// slots aside for it, one in 64, at least one and at most for half a layer, where more than two are
-// to be had. `partition` is that of the team which will compute. Throws std::runtime_error with
-// numbers when the budget holds fewer than two slots.
+// slots aside for it, one in 64, at least one and at most top_k, where more than two are to be had.
+// `partition` is that of the team which will compute. Throws std::runtime_error with numbers when
+// the budget holds fewer than two slots.
 CachePlan PlanCache(const WeightStore& store, const Pager& pager, uint64_t budget_bytes,
                     bool prefetch = false, const Partition& partition = Partition(1));
 

@@ -10,6 +10,13 @@
 #include "numa/check.h"
 
 namespace stoker {
+namespace {
+
+// Blocks pending above which nothing more is read on speculation: a layer's demand must still fit
+// into what a pager holds by default.
+constexpr size_t kMaxPendingAhead = 900;
+
+}  // namespace
 
 // Blocks begin at aligned offsets of the file, so that neighbours do not read the same sector into
 // one place.
@@ -162,6 +169,7 @@ void ExpertCache::Speculate() {
   // The guess of a prompt's chunk is nearly all of a layer, and nearly all of it right.
   const bool chunk = expected_.size() > static_cast<size_t>(config_.top_k);
   for (const EntryId entry : expected_) {
+    if (pager_->pending() > kMaxPendingAhead) break;
     if (entries_[entry].slot != kNoSlot || entries_[entry].staged != kNoSlot) continue;
     const uint32_t index = FindStagingSlot();
     if (index == kNoSlot) break;

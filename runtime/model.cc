@@ -115,7 +115,7 @@ class Model::Impl {
   int64_t tokens_seen_ = 0;  // before the current chunk, over all sequences
   std::vector<Segment> segments_;
   std::vector<TokenId> ids_;  // of the chunk, row by row
-  std::exception_ptr prefetch_error_;
+  std::exception_ptr poll_error_;
   StageClock clock_;
 };
 
@@ -150,7 +150,7 @@ void Model::Impl::Guarded(F&& call) {
   try {
     call();
   } catch (...) {
-    prefetch_error_ = std::current_exception();
+    poll_error_ = std::current_exception();
   }
 }
 
@@ -217,6 +217,7 @@ void Model::Impl::ForwardChunk(std::span<const TokenRun> runs, ForwardSink& sink
   for (int64_t layer = 0; layer < config().n_layers; ++layer) {
     AttentionBlock(context, layer);
     MoeBlock(context, layer);
+    if (poll_error_) std::rethrow_exception(std::exchange(poll_error_, nullptr));
     if (sink.wants_layers()) ReportLayer(context, layer, sink);
   }
   Head(runs, sink);
@@ -309,7 +310,6 @@ void Model::Impl::AttentionBlock(LayerContext& context, int64_t layer) {
       if (worker.index == 0) Guarded([&] { parts_.experts->Expect(guess_->Pick(layer + 1)); });
     }
   });
-  if (prefetch_error_) std::rethrow_exception(std::exchange(prefetch_error_, nullptr));
 }
 
 void Model::Impl::LightningBlock(const Worker& worker, LayerContext& context, int64_t layer) {
