@@ -78,7 +78,6 @@ PagerOptions Measure(const std::filesystem::path& file, IoBackend backend) {
   const size_t chosen = FirstAsGood(rates);
   // One more step than barely enough: the caller is not always there at once.
   options.waiting_depth = kDepths[std::min(chosen + 1, kDepths.size() - 1)];
-  options.speculative_depth = options.waiting_depth;
   const double away =
       std::ceil(rates[chosen] * kSecondsAway / static_cast<double>(options.piece_bytes));
   options.depth =
@@ -108,7 +107,6 @@ DeviceTuning TuneDevice(const std::filesystem::path& file, IoBackend backend,
     result.pager.piece_bytes = static_cast<uint64_t>(*piece) * kMiB;
     result.pager.waiting_depth = static_cast<uint32_t>(*waiting);
     result.pager.depth = static_cast<uint32_t>(*depth);
-    result.pager.speculative_depth = result.pager.waiting_depth;
     result.source = kept.path().string();
     return result;
   }

@@ -273,50 +273,57 @@ uint32_t ExpertCache::AcquireSlot(Announced& item) {
     Evict(victim);
     item.access.victim = victim;
   }
-  const uint32_t slot = free_slots_.back();
-  free_slots_.pop_back();
-  return slot;
+  return PopFreeSlot();
 }
 
 void ExpertCache::Evict(EntryId victim) {
   STOKER_CHECK_MSG(victim < entries_.size() && pinned_[victim] == 0 &&
                        entries_[victim].slot != kNoSlot,
                    "the policy's victim is pinned or not resident");
-  policy_->OnErase(victim);
   ++stats_.evictions;
-  const uint32_t slot = std::exchange(entries_[victim].slot, kNoSlot);
-  slots_[slot] = Slot{};
-  free_slots_.push_back(slot);
+  Erase(entries_[victim].slot);
+}
+
+// What lies in the slot is no longer resident.
+void ExpertCache::Erase(uint32_t index) {
+  const EntryId entry = slots_[index].entry;
+  policy_->OnErase(entry);
+  entries_[entry].slot = kNoSlot;
+  FreeSlot(index);
+}
+
+void ExpertCache::FreeSlot(uint32_t index) {
+  slots_[index] = Slot{};
+  free_slots_.push_back(index);
+}
+
+uint32_t ExpertCache::PopFreeSlot() {
+  const uint32_t index = free_slots_.back();
+  free_slots_.pop_back();
+  return index;
 }
 
 // A borrowed slot, for an expert that is asked for: the one it was read into, if it was, or a free
 // one. Else what costs least is given up, and waited for while reads are under way in it.
 uint32_t ExpertCache::TakeBackSlot(EntryId entry) {
-  const auto find = [this](auto fits) {
-    const auto it = std::find_if(staging_.rbegin(), staging_.rend(),
-                                 [&](uint32_t index) { return fits(slots_[index]); });
-    return it == staging_.rend() ? kNoSlot : *it;
-  };
   const auto in = [](SlotState state) { return [=](const Slot& s) { return s.state == state; }; };
   uint32_t index = entries_[entry].staged;
-  if (index == kNoSlot) index = find(in(SlotState::kFree));
+  if (index == kNoSlot) index = FindStaged(in(SlotState::kFree));
   if (index != kNoSlot) {
     std::erase(staging_, index);
     --n_borrowed_;
     slots_[index].staged = false;
     return index;
   }
-  index = find([this](const Slot& slot) {
+  index = FindStaged([this](const Slot& slot) {
     return slot.state == SlotState::kReady && !AskedFor(slot.entry);
   });
-  if (index == kNoSlot) index = find(in(SlotState::kDraining));
+  if (index == kNoSlot) index = FindStaged(in(SlotState::kDraining));
   if (index == kNoSlot) index = staging_.back();
   if (slots_[index].state != SlotState::kDraining) DropStaged(index);
   SubmitReads();
   WaitUntil([this] { return !free_slots_.empty(); });  // The next to become free is given back.
-  index = free_slots_.back();
-  free_slots_.pop_back();
-  return index;
+  return PopFreeSlot();
 }
 
 void ExpertCache::SetPinned(const Slot& slot) {
@@ -482,8 +489,7 @@ void ExpertCache::Unpin(ExpertId /*id*/, uint32_t index) {
     SetPinned(slot);
     LetPass(index);
   } else if (slot.handles == 0) {  // Its read had failed.
-    slot = Slot{};
-    free_slots_.push_back(index);
+    FreeSlot(index);
   }
   if (index == arriving_slot_) CloseAnnouncement();
   if (--n_handles_ == 0 && chunk_layer_ >= 0) LeaveRoom();
@@ -500,13 +506,9 @@ void ExpertCache::LeaveRoom() {
 
 // Of an expert that passed through when the handle and the reads are gone.
 void ExpertCache::LetPass(uint32_t index) {
-  Slot& slot = slots_[index];
-  if (!slot.passing || slot.announced || slot.handles > 0) return;
-  if (slot.state != SlotState::kReady) return;
-  policy_->OnErase(slot.entry);
-  entries_[slot.entry].slot = kNoSlot;
-  slot = Slot{};
-  free_slots_.push_back(index);
+  const Slot& slot = slots_[index];
+  const bool in_use = slot.announced || slot.handles > 0 || slot.state != SlotState::kReady;
+  if (slot.passing && !in_use) Erase(index);
 }
 
 void ExpertCache::Relaid(ExpertId /*id*/, uint32_t index, const ExpertView& view) {

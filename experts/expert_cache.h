@@ -40,6 +40,7 @@
 // over: reads under way complete and stay cached, the next Request starts afresh. An announcement
 // of which not everything was taken is dropped by the next Request.
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -90,6 +91,7 @@ class ExpertCache final : public ExpertSource {
   }
   void Expect(std::span<const ExpertId> ids) override;
   bool wants_guesses() const override;
+  bool wants_polls() const override { return true; }
   void Poll() override;
   void Request(std::span<const ExpertId> ids) override;
   ExpertHandle Next() override;
@@ -155,11 +157,15 @@ class ExpertCache final : public ExpertSource {
   void SubmitReads();
   void TellPolicy(Announced& item);
   void StartRead(Announced& item, uint32_t slot);
-  enum class Urgency : uint8_t { kGuessed, kLikely, kDemanded };
-  void ReadBlocks(EntryId entry, uint32_t slot, Urgency urgency);
-  void ReadMatrix(uint32_t slot, uint32_t part, Urgency urgency, TensorView& view);
+  void ReadBlocks(EntryId entry, uint32_t slot, ReadUrgency urgency);
+  void ReadMatrix(uint32_t slot, uint32_t part, ReadUrgency urgency, TensorView& view);
   uint32_t AcquireSlot(Announced& item);
   void Evict(EntryId victim);
+  void Erase(uint32_t slot);
+  void FreeSlot(uint32_t slot);
+  uint32_t PopFreeSlot();
+  template <typename Fits>
+  uint32_t FindStaged(Fits fits) const;
   void LeaveRoom();
   void JudgeGuesses(std::span<const ExpertId> ids, bool decode);
   void Speculate();
@@ -238,5 +244,13 @@ class ExpertCache final : public ExpertSource {
   NodeBuffer memory_;
   std::unique_ptr<Pager> pager_;  // after memory_: destroyed first, when its reads have ended
 };
+
+// The one that became staging last, of those that fit; kNoSlot when none does.
+template <typename Fits>
+uint32_t ExpertCache::FindStaged(Fits fits) const {
+  const auto it = std::find_if(staging_.rbegin(), staging_.rend(),
+                               [&](uint32_t index) { return fits(slots_[index]); });
+  return it == staging_.rend() ? kNoSlot : *it;
+}
 
 }  // namespace stoker

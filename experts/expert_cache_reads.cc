@@ -31,7 +31,7 @@ void ExpertCache::StartRead(Announced& item, uint32_t index) {
   if (entry.staged != kNoSlot) {
     TakeStaged(item.entry, index);
   } else {
-    ReadBlocks(item.entry, index, Urgency::kDemanded);
+    ReadBlocks(item.entry, index, ReadUrgency::kDemanded);
     entry.slot = index;
   }
   Slot& slot = slots_[entry.slot];
@@ -41,7 +41,7 @@ void ExpertCache::StartRead(Announced& item, uint32_t index) {
 }
 
 // Adds the reads of all blocks to reads_.
-void ExpertCache::ReadBlocks(EntryId entry, uint32_t index, Urgency urgency) {
+void ExpertCache::ReadBlocks(EntryId entry, uint32_t index, ReadUrgency urgency) {
   Slot& slot = slots_[index];
   const bool staged = slot.staged;
   slot = Slot{};
@@ -58,7 +58,8 @@ void ExpertCache::ReadBlocks(EntryId entry, uint32_t index, Urgency urgency) {
 }
 
 // The blocks of one matrix, which belongs to every node in part; points the view to where they go.
-void ExpertCache::ReadMatrix(uint32_t index, uint32_t p, Urgency urgency, TensorView& view) {
+void ExpertCache::ReadMatrix(uint32_t index, uint32_t p, ReadUrgency urgency,
+                             TensorView& view) {
   Slot& slot = slots_[index];
   const FileExtent& whole = entries_[slot.entry].parts[p].extent;
   const uint64_t alignment = pager_->alignment();
@@ -84,8 +85,7 @@ void ExpertCache::ReadMatrix(uint32_t index, uint32_t p, Urgency urgency, Tensor
       STOKER_CHECK(block < kMaxBlocks || n_nodes > 1);
       reads_.push_back(
           {extent.file, begin, end - begin, memory + (AlignDown(begin, alignment) - aligned),
-           Tags(index).first + p * kMaxBlocks + std::min(block, kMaxBlocks - 1),
-           urgency != Urgency::kDemanded, urgency == Urgency::kLikely});
+           Tags(index).first + p * kMaxBlocks + std::min(block, kMaxBlocks - 1), urgency});
       ++slot.blocks_pending;
       begin = end;
     }
@@ -142,15 +142,14 @@ void ExpertCache::FinishSlot(uint32_t index) {
     failure_ = slot.failure;
     failed_entry_ = slot.entry;
   }
-  policy_->OnErase(slot.entry);
-  entries_[slot.entry].slot = kNoSlot;
   pinned_[slot.entry] &= kExpected;
-  if (slot.handles > 0) {
-    slot.state = SlotState::kDraining;  // until the handle goes
+  if (slot.handles == 0) {
+    Erase(index);
     return;
   }
-  slot = Slot{};
-  free_slots_.push_back(index);
+  policy_->OnErase(slot.entry);
+  entries_[slot.entry].slot = kNoSlot;
+  slot.state = SlotState::kDraining;  // until the handle goes
 }
 
 // --- On speculation -------------------------------------------------------------------------
@@ -173,7 +172,7 @@ void ExpertCache::Speculate() {
     if (entries_[entry].slot != kNoSlot || entries_[entry].staged != kNoSlot) continue;
     const uint32_t index = FindStagingSlot();
     if (index == kNoSlot) break;
-    ReadBlocks(entry, index, chunk ? Urgency::kLikely : Urgency::kGuessed);
+    ReadBlocks(entry, index, chunk ? ReadUrgency::kLikely : ReadUrgency::kGuessed);
     entries_[entry].staged = index;
     SubmitReads();
   }
@@ -182,9 +181,8 @@ void ExpertCache::Speculate() {
 // One that holds nothing expected; what it holds is given up. Else one that nobody will need for
 // what is announced. kNoSlot when all are in use.
 uint32_t ExpertCache::FindStagingSlot() {
-  for (const uint32_t index : staging_) {
-    if (slots_[index].state == SlotState::kFree) return index;
-  }
+  const auto is_free = [](const Slot& slot) { return slot.state == SlotState::kFree; };
+  if (const uint32_t index = FindStaged(is_free); index != kNoSlot) return index;
   for (size_t i = 0; i < staging_.size(); ++i) {
     const uint32_t index = staging_[i];
     const Slot& slot = slots_[index];
@@ -198,9 +196,7 @@ uint32_t ExpertCache::FindStagingSlot() {
     break;  // It was borrowed, and is to be had again.
   }
   if (free_slots_.empty() || !all_started()) return kNoSlot;
-  const uint32_t index = free_slots_.back();
-  free_slots_.pop_back();
-  slots_[index] = Slot{};
+  const uint32_t index = PopFreeSlot();
   slots_[index].staged = true;
   staging_.push_back(index);
   ++n_borrowed_;
@@ -233,11 +229,11 @@ void ExpertCache::FreeStaged(uint32_t index) {
     observer_->OnSpeculativeRead({config_.Expert(slot.entry), false, slot.bytes_arrived});
   }
   slot = Slot{};
-  slot.staged = n_borrowed_ == 0;
-  if (slot.staged) return;
+  slot.staged = true;
+  if (n_borrowed_ == 0) return;
   --n_borrowed_;
   std::erase(staging_, index);
-  free_slots_.push_back(index);
+  FreeSlot(index);
 }
 
 // A staged expert is asked for: it takes the place of `free_slot`, which is set aside instead,

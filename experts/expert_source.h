@@ -78,6 +78,8 @@ class ExpertSource {
   virtual void Expect(std::span<const ExpertId> /*ids*/) {}
   // Whether guesses are of any use.
   virtual bool wants_guesses() const { return false; }
+  // Whether Poll does anything.
+  virtual bool wants_polls() const { return false; }
   // To be called now and then, also while computing: keeps reads going. Where the device has
   // nothing else to do, experts expected last may be read.
   virtual void Poll() {}

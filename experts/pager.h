@@ -45,17 +45,20 @@ struct PagerFile {
 std::vector<PagerFile> PagerFiles(const WeightStore& store,
                                   const std::vector<std::filesystem::path>& mirror_dirs = {});
 
+// Speculative reads, those not demanded, are made only while their device has nothing else to do.
+enum class ReadUrgency : uint8_t {
+  kDemanded,
+  kLikely,   // nearly certain to be asked for: as many pieces as the depth allows
+  kGuessed,  // a few pieces at a time: what is asked for next has to wait for them
+};
+
 struct ReadRequest {
   uint32_t file = 0;
   uint64_t offset = 0;               // any
   uint64_t bytes = 0;                // > 0, any
   std::byte* destination = nullptr;  // aligned to alignment(); see above
   uint64_t tag = 0;                  // returned with the completion
-  // Read only while its device has nothing else to do, a few pieces at a time: what is asked for
-  // next has to wait for them.
-  bool speculative = false;
-  // Of speculative ones: nearly certain to be asked for, so as many pieces as the depth allows.
-  bool likely = false;
+  ReadUrgency urgency = ReadUrgency::kDemanded;
 };
 
 enum class ReadStatus : uint8_t {
@@ -90,8 +93,7 @@ std::string ReadErrorMessage(const WeightStore& store, const ReadCompletion& com
 struct PagerOptions {
   uint64_t piece_bytes = 2 * 1024 * 1024;  // one I/O; a multiple of 64 KiB, at most 1 GiB
   uint32_t depth = 64;                     // pieces in flight per device (io_uring), 1 .. 1024
-  uint32_t waiting_depth = 8;              // the same while the caller waits for completions
-  uint32_t speculative_depth = 8;          // of them, on speculation
+  uint32_t waiting_depth = 8;              // the same while the caller waits, or on a guess
   uint32_t threads = 4;                    // pread pool, 1 .. 64
   uint32_t max_requests = 4096;            // submitted and not yet reaped
 
@@ -107,6 +109,12 @@ struct PagerStats {
   uint64_t retries = 0;       // EAGAIN, EINTR, ENOMEM, EIO ... and tried again
   uint64_t unregistered = 0;  // io_uring reads outside registered memory
   uint64_t reading_ns = 0;    // in which at least one was in flight
+
+  // While reading; 0 when nothing was read.
+  double reading_bytes_per_s() const {
+    if (reading_ns == 0) return 0.0;
+    return 1e9 * static_cast<double>(bytes_read) / static_cast<double>(reading_ns);
+  }
 };
 
 // Bytes a destination block for this extent must hold.

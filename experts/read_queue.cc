@@ -34,7 +34,7 @@ ReadQueue::ReadQueue(std::vector<std::vector<ReadReplica>> replicas, uint64_t al
     : replicas_(std::move(replicas)),
       alignment_(alignment),
       piece_bytes_(options.piece_bytes),
-      speculative_depth_(options.speculative_depth) {
+      guessed_depth_(options.waiting_depth) {
   const uint32_t max_requests = options.max_requests;
   STOKER_CHECK(alignment_ > 0 && piece_bytes_ > 0 && piece_bytes_ % alignment_ == 0);
   STOKER_CHECK(max_requests > 0 && max_pieces > 0);
@@ -68,7 +68,7 @@ void ReadQueue::Push(const ReadRequest& request) {
   state.spec = request;
   state.next = AlignDown(request.offset, alignment_);
   state.end = AlignUp(request.offset + request.bytes, alignment_);
-  (request.speculative ? uncut_speculative_ : uncut_).push_back(slot);
+  (request.urgency == ReadUrgency::kDemanded ? uncut_ : uncut_speculative_).push_back(slot);
   ++pending_;
 }
 
@@ -80,8 +80,8 @@ ReadPiece* ReadQueue::Take(uint32_t device) {
     return piece;
   }
   if (state.taken > 0 || uncut_speculative_.empty()) return nullptr;
-  const bool likely = requests_[uncut_speculative_.front()].spec.likely;
-  if (!likely && state.speculative >= speculative_depth_) return nullptr;
+  const ReadUrgency urgency = requests_[uncut_speculative_.front()].spec.urgency;
+  if (urgency == ReadUrgency::kGuessed && state.speculative >= guessed_depth_) return nullptr;
   ReadPiece* piece = Cut(uncut_speculative_, device);
   if (piece == nullptr) return nullptr;
   piece->speculative = true;

@@ -62,7 +62,7 @@ class ReadQueue {
   void Push(const ReadRequest& request);
   // The next piece to read from `device`; nullptr when there is none, or the pool is empty. Pieces
   // of speculative requests only while no other piece of the device is taken, and at most
-  // speculative_depth of them unless the oldest request is likely.
+  // waiting_depth of them unless the oldest request is likely.
   ReadPiece* Take(uint32_t device);
   // What an I/O of [done, length) answered: bytes, or -errno.
   Step Advance(ReadPiece& piece, int64_t result);
@@ -111,7 +111,7 @@ class ReadQueue {
   const std::vector<std::vector<ReadReplica>> replicas_;
   const uint64_t alignment_;
   const uint64_t piece_bytes_;
-  const uint32_t speculative_depth_;
+  const uint32_t guessed_depth_;
   uint32_t n_devices_ = 0;
 
   std::vector<Request> requests_;

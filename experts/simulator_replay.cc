@@ -64,7 +64,6 @@ class ReplayCache {
   ReplayCache(CachePolicy& policy, const PolicyConfig& config)
       : policy_(policy),
         config_(config),
-        capacity_(config.capacity),
         resident_(config.n_entries(), 0),
         pinned_(config.n_entries(), 0),
         requested_(config.n_entries(), 0),
@@ -89,7 +88,7 @@ class ReplayCache {
     for (size_t i = 0; i < request_.size(); ++i) {
       Tell(request, i);
       if (hit_[i] != 0) continue;
-      if (n_resident_ == capacity_) {
+      if (n_resident_ == config_.capacity) {
         EntryId victim = policy_.Victim(request_[i], pinned_);
         if (victim == kNoEntry && !protection_.empty()) {
           ClearProtection();
@@ -113,7 +112,7 @@ class ReplayCache {
     if (!IsChunk(config_, request.layer, request.phase, request_.size())) return;
     for (const EntryId entry : request_) SetRequested(entry, 0);
     MakeRoom(
-        config_, request.layer, capacity_ - n_resident_, policy_, pinned_,
+        config_, request.layer, config_.capacity - n_resident_, policy_, pinned_,
         [this](EntryId entry) { return resident_[entry] != 0; },
         [this](EntryId entry) { Evict(entry); });
   }
@@ -138,8 +137,8 @@ class ReplayCache {
         {request.layer, request.token, access.gate_weight, access.rank, request.phase});
   }
   // The cache hands out hits in request order, then misses before `i` in request order, and each
-  // handle that is dropped unpins one.
-  void ReleaseNext(size_t i) {
+  // handle that is dropped unpins one. Returns which.
+  size_t ReleaseNext(size_t i) {
     const size_t n_hits = static_cast<size_t>(std::count(hit_.begin(), hit_.end(), 1));
     const uint8_t kind = released_ < n_hits ? 1 : 0;
     size_t skip = kind != 0 ? released_ : released_ - n_hits;
@@ -148,22 +147,16 @@ class ReplayCache {
       if (hit_[j] != kind || skip-- > 0) continue;
       STOKER_CHECK_MSG(kind != 0 || j < i, "a policy names no victim though one is unpinned");
       SetRequested(request_[j], 0);
-      return;
+      return j;
     }
     STOKER_CHECK_MSG(false, "a policy names no victim though one is unpinned");
+    return i;
   }
   // Misses whose handles are dropped after the last of them was started leave at once.
   void DropPassing() {
-    size_t skip = released_ - std::min(released_, static_cast<size_t>(
-                                                      std::count(hit_.begin(), hit_.end(), 1)));
-    for (size_t j = 0; j < request_.size(); ++j) {
-      if (hit_[j] != 0) continue;
-      if (skip > 0) {
-        --skip;
-        continue;
-      }
-      SetRequested(request_[j], 0);
-      Evict(request_[j]);
+    while (released_ < request_.size()) {
+      const size_t j = ReleaseNext(request_.size());
+      if (hit_[j] == 0) Evict(request_[j]);
     }
   }
   void Evict(EntryId victim) {
@@ -177,7 +170,7 @@ class ReplayCache {
     policy_.OnInsert(entry);
     resident_[entry] = 1;
     ++n_resident_;
-    STOKER_CHECK(n_resident_ <= capacity_);
+    STOKER_CHECK(n_resident_ <= config_.capacity);
   }
   void Refresh(EntryId entry) { pinned_[entry] = requested_[entry] | protected_[entry]; }
   void SetRequested(EntryId entry, uint8_t value) {
@@ -195,7 +188,6 @@ class ReplayCache {
 
   CachePolicy& policy_;
   const PolicyConfig& config_;
-  uint32_t capacity_;
   uint32_t n_resident_ = 0;
   std::vector<uint8_t> resident_;   // [n_entries]
   std::vector<uint8_t> pinned_;     // [n_entries] requested or protected

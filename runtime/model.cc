@@ -126,7 +126,9 @@ Model::Impl::Impl(Parts parts)
       groups_(parts_.config.n_experts, parts_.max_chunk_tokens, parts_.config.n_experts_per_token),
       request_(parts_.config, parts_.max_chunk_tokens) {
   if (parts_.experts->wants_guesses()) guess_.emplace(config(), parts_.max_chunk_tokens);
-  parts_.matmul->SetPoll([this] { Guarded([this] { parts_.experts->Poll(); }); });
+  if (parts_.experts->wants_polls()) {
+    parts_.matmul->SetPoll([this] { Guarded([this] { parts_.experts->Poll(); }); });
+  }
   segments_.reserve(static_cast<size_t>(parts_.max_chunk_tokens));
   ids_.reserve(static_cast<size_t>(parts_.max_chunk_tokens));
   int64_t n_lightning = 0;

@@ -182,8 +182,7 @@ class Bench {
       row.expert_bytes_read_per_token = per_token(usage.cache.bytes_read);
       row.pager_bytes_per_token = per_token(usage.cache.pager.bytes_read);
       if (const PagerStats& pager = usage.cache.pager; pager.reading_ns > 0) {
-        row.reading_bytes_per_s =
-            1e9 * static_cast<double>(pager.bytes_read) / static_cast<double>(pager.reading_ns);
+        row.reading_bytes_per_s = pager.reading_bytes_per_s();
       }
       row.prefetch_used_bytes_per_token = per_token(usage.cache.prefetch_used_bytes);
       row.prefetch_wasted_bytes_per_token = per_token(usage.cache.prefetch_wasted_bytes);

@@ -144,8 +144,7 @@ std::string UsageLine(const Usage& usage, int64_t tokens) {
       usage.seconds > 0 ? 100 * usage.wait_seconds / usage.seconds : 0.0);
   if (usage.cache.pager.reading_ns > 0) {
     line += fmt::format(", {:.2f} GB/s while reading",
-                        static_cast<double>(usage.cache.pager.bytes_read) /
-                            static_cast<double>(usage.cache.pager.reading_ns));
+                        usage.cache.pager.reading_bytes_per_s() / 1e9);
   }
   if (usage.device_read_bytes) {
     line += fmt::format(" (device counted {:.1f} MB)",

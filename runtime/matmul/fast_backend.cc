@@ -89,7 +89,6 @@ class FastBackend final : public MatmulBackend {
     STOKER_CHECK(x.level() == kernels_.level);
     const auto [begin, end] = RowShare(worker, weight);
     if (begin == end || x.m() == 0) return;
-    Poll(worker);
     const WeightRows rows{weight.row(begin), static_cast<int64_t>(weight.row_bytes()), end - begin};
     const bool residual = HasResidual(forms) && HasResidual(x.forms());
     const Route route =
@@ -97,6 +96,7 @@ class FastBackend final : public MatmulBackend {
     STOKER_CHECK(weight.layout == WeightLayout::kRows || UsesPanels(weight.type));
     switch (route) {
       case Route::kOneDnn:
+        Poll(worker);
 #if STOKER_WITH_ONEDNN
         // In blocks whose size follows from the matrix alone: the library's order of sums depends
         // on the shape, and bits shall not depend on the number of workers or nodes.
@@ -108,6 +108,7 @@ class FastBackend final : public MatmulBackend {
 #endif
         break;
       case Route::kDotF32:
+        Poll(worker);
         kernels.dot_f32(rows, x.f32_rows(), y + begin, y_stride);
         break;
       case Route::kDotQ8:

@@ -15,7 +15,7 @@ constexpr uint64_t kPiece = 64 * 1024;
 
 // A queue of one file on one device, and one request of `bytes` at `offset`.
 PagerOptions Options(uint32_t max_requests) {
-  return {.piece_bytes = kPiece, .speculative_depth = 2, .max_requests = max_requests};
+  return {.piece_bytes = kPiece, .waiting_depth = 2, .max_requests = max_requests};
 }
 
 struct Fixture {
@@ -204,7 +204,7 @@ TEST_CASE("time counts as reading while anything is in flight") {
 
 TEST_CASE("likely pieces wait for an idle device, and are not counted") {
   ReadQueue queue({{{0, 0}}}, kAlignment, Options(8), 8);
-  queue.Push({0, 0, 4 * kPiece, Fixture::Destination(), 10, true, true});
+  queue.Push({0, 0, 4 * kPiece, Fixture::Destination(), 10, ReadUrgency::kLikely});
   queue.Push({0, 0, kPiece, Fixture::Destination(), 20});
   ReadPiece* demanded = queue.Take(0);
   REQUIRE(demanded != nullptr);
@@ -221,7 +221,7 @@ TEST_CASE("likely pieces wait for an idle device, and are not counted") {
 
 TEST_CASE("speculative pieces wait for an idle device, a few at a time, and can be promoted") {
   ReadQueue queue({{{0, 0}}}, kAlignment, Options(8), 8);
-  queue.Push({0, 0, 4 * kPiece, Fixture::Destination(), 10, true});
+  queue.Push({0, 0, 4 * kPiece, Fixture::Destination(), 10, ReadUrgency::kGuessed});
   queue.Push({0, 0, kPiece, Fixture::Destination(), 20});
   ReadPiece* demanded = queue.Take(0);
   REQUIRE(demanded != nullptr);
