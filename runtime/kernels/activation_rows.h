@@ -10,10 +10,12 @@ namespace stoker {
 // Weights and activations are walked in groups of 256 elements, the super-block of the K formats.
 // Rows whose length is another multiple of 32 are padded with zero codes to whole groups.
 inline constexpr int64_t kGroup = 256;
-inline constexpr int64_t kSubBlock = 16;  // scales and sums are per 16 elements
+inline constexpr int64_t kSubBlock = 16;  // the fewest elements that share a weight scale
 inline constexpr int64_t kSubBlocksPerGroup = 16;
+// Of a group: the sums of every 16 codes, then those of every 32.
+inline constexpr int64_t kSumsPerGroup = kSubBlocksPerGroup + kSubBlocksPerGroup / 2;
 
-// A block of 32 activations whose largest magnitude is below this becomes zero: the reciprocal
+// A group of activations whose largest magnitude is below this becomes zero: the reciprocal
 // 127 / max would overflow.
 inline constexpr float kSmallestQ8Max = 1e-35f;
 
@@ -24,27 +26,27 @@ struct F32Rows {
   int64_t k = 0;
 };
 
-// Integer activations: x[i] = scale * code with one scale per 32 elements, code in [-127, 127].
-// Scales are stored per 16 elements (each twice), so that weights whose scales are per 16 or per 32
-// elements index them alike. `sums` is scale * (sum of 16 codes): with it a weight format's minimum
-// or code offset costs one multiply-add. Everything is in the order of the row.
+// Integer activations: x[i] = scale * code with one scale per group of 256 elements, code in
+// [-127, 127]. With the sums of the codes a weight format's minima and code offsets cost integer
+// products of a sixteenth or a thirty-second of the length. Everything is in the order of the row.
 struct Q8Rows {
-  int8_t* codes = nullptr;   // [m, padded_k], rows code_stride apart
-  float* scales = nullptr;   // [m, padded_k / 16], rows side_stride apart
-  float* sums = nullptr;     // [m, padded_k / 16], rows side_stride apart
-  int64_t code_stride = 0;   // elements
-  int64_t side_stride = 0;   // elements
+  int8_t* codes = nullptr;   // [m, n_groups * 256], rows code_stride apart
+  float* scales = nullptr;   // [m, n_groups], rows scale_stride apart
+  int16_t* sums = nullptr;   // [m, n_groups, kSumsPerGroup], rows sum_stride apart
+  int64_t code_stride = 0;   // elements, as the others
+  int64_t scale_stride = 0;
+  int64_t sum_stride = 0;
   int64_t m = 0;
   int64_t k = 0;
-  int64_t n_groups = 0;      // padded_k / 256
+  int64_t n_groups = 0;
 };
 
 // Rows [first, first + count) of `rows`.
 inline Q8Rows SliceRows(const Q8Rows& rows, int64_t first, int64_t count) {
   Q8Rows slice = rows;
   slice.codes += first * rows.code_stride;
-  slice.scales += first * rows.side_stride;
-  slice.sums += first * rows.side_stride;
+  slice.scales += first * rows.scale_stride;
+  slice.sums += first * rows.sum_stride;
   slice.m = count;
   return slice;
 }

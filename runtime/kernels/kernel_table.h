@@ -27,7 +27,8 @@ struct WeightRows {
 // t in [0, x.m), r in [0, n_rows). A result depends on its row and its token only: not on n_rows,
 // x.m or the position within a range.
 struct TypeKernels {
-  // Integer activations: exact integer products per 16 or 32 elements, f32 scales and accumulation.
+  // Integer activations: exact integer products per 16 or 32 elements, f32 scales and accumulation,
+  // the scale of the activations last, once per group.
   // The specification of the two below, and what the scalar level runs; null elsewhere and for F32,
   // F16, BF16.
   void (*dot_q8)(const WeightRows& w, const Q8Rows& x, float* y, int64_t y_stride) noexcept;
@@ -56,12 +57,12 @@ struct TypeKernels {
 struct KernelTable {
   IsaLevel level;
 
-  // Quantises n values (a multiple of 32) into codes, scales and sums as Q8Rows holds them, and
-  // pads with zeros up to padded_n (a multiple of 256). Per 32 values: scale = max|x| / 127,
-  // code = x * (127 / max|x|) rounded to nearest even. A block that holds an infinity or a NaN gets
-  // zero codes and a NaN scale, so that it shows in every result. The same bytes at every level.
-  void (*quantize_q8)(const float* x, int64_t n, int64_t padded_n, int8_t* codes, float* scales,
-                      float* sums) noexcept;
+  // Quantises a group: n values (a multiple of 32, at most 256) into 256 codes, a scale and sums as
+  // Q8Rows holds them, zeros behind n. scale = max|x| / 127, code = x * (127 / max|x|) rounded to
+  // nearest even. A group that holds an infinity or a NaN gets zero codes and a NaN scale, so that
+  // it shows in every result. The same bytes at every level.
+  void (*quantize_q8)(const float* x, int64_t n, int8_t* codes, float* scale,
+                      int16_t* sums) noexcept;
 
   // Bytes of scratch (64-byte aligned, one per thread) that gemm_panels needs.
   int64_t gemm_scratch_bytes;

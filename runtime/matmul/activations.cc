@@ -1,7 +1,6 @@
 #include "runtime/matmul/activations.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 #include <limits>
 
@@ -15,56 +14,44 @@ namespace {
 // Rows end with spare elements so that neighbouring rows of a power-of-two k do not fall on the
 // same cache sets, which would halve the first-level cache for blocked kernels.
 constexpr int64_t kCodePadding = 64;
-constexpr int64_t kSidePadding = 16;
+constexpr int64_t kScalePadding = 16;
+constexpr int64_t kSumPadding = 32;
 
 int64_t PaddedK(int64_t k) { return DivCeil(k, kGroup) * kGroup; }
 int64_t CodeStride(int64_t k) { return PaddedK(k) + kCodePadding; }
-int64_t SideStride(int64_t k) { return PaddedK(k) / kSubBlock + kSidePadding; }
+int64_t ScaleStride(int64_t k) { return PaddedK(k) / kGroup + kScalePadding; }
+int64_t SumStride(int64_t k) { return PaddedK(k) / kGroup * kSumsPerGroup + kSumPadding; }
 
 // Every row has room for its residual row behind it.
 size_t CodeBytes(int64_t max_m, int64_t max_k) {
   return static_cast<size_t>(2 * max_m * CodeStride(max_k));
 }
-size_t SideBytes(int64_t max_m, int64_t max_k) {
-  return static_cast<size_t>(2 * max_m * SideStride(max_k)) * sizeof(float);
+size_t ScaleBytes(int64_t max_m, int64_t max_k) {
+  return static_cast<size_t>(2 * max_m * ScaleStride(max_k)) * sizeof(float);
+}
+size_t SumBytes(int64_t max_m, int64_t max_k) {
+  return static_cast<size_t>(2 * max_m * SumStride(max_k)) * sizeof(int16_t);
 }
 size_t F32Bytes(int64_t max_m, int64_t max_k) {
   return static_cast<size_t>(max_m * max_k) * sizeof(float);
 }
 
 void CopyRow(const Q8Rows& from, int64_t from_row, const Q8Rows& to, int64_t to_row) {
-  const size_t side_bytes = static_cast<size_t>(to.n_groups * kSubBlocksPerGroup) * sizeof(float);
+  const auto n_groups = static_cast<size_t>(to.n_groups);
   std::memcpy(to.codes + to_row * to.code_stride, from.codes + from_row * from.code_stride,
-              static_cast<size_t>(to.n_groups * kGroup));
-  std::memcpy(to.scales + to_row * to.side_stride, from.scales + from_row * from.side_stride,
-              side_bytes);
-  std::memcpy(to.sums + to_row * to.side_stride, from.sums + from_row * from.side_stride,
-              side_bytes);
+              n_groups * kGroup);
+  std::memcpy(to.scales + to_row * to.scale_stride, from.scales + from_row * from.scale_stride,
+              n_groups * sizeof(float));
+  std::memcpy(to.sums + to_row * to.sum_stride, from.sums + from_row * from.sum_stride,
+              n_groups * kSumsPerGroup * sizeof(int16_t));
 }
 
-// residual[0, n) = x minus what quantize_q8 (kernel_table.h) makes of it; n <= 256, a multiple of
-// 32. The same steps and roundings as there, in the order of the row. Non-finite blocks leave zero:
-// their first row carries the NaN.
-void Residual(const float* x, int64_t n, float* residual) {
-  constexpr int kLanes = 8;
-  // Adding and subtracting 1.5 * 2^23 rounds to the nearest integer, ties to even.
-  constexpr float kRound = 12582912.0f;
-  for (int64_t block = 0; block < n; block += 32) {
-    float largest[kLanes] = {};
-    for (int64_t i = 0; i < 32; i += kLanes) {
-      for (int lane = 0; lane < kLanes; ++lane) {
-        const float magnitude = std::fabs(x[block + i + lane]);
-        largest[lane] = magnitude > largest[lane] ? magnitude : largest[lane];
-      }
-    }
-    const float max = *std::max_element(largest, largest + kLanes);
-    const bool plain = max >= kSmallestQ8Max && max <= std::numeric_limits<float>::max();
-    const float inverse = plain ? 127.0f / max : 0.0f;
-    const float scale = max / 127.0f;
-    for (int64_t i = block; i < block + 32; ++i) {
-      const float code = (x[i] * inverse + kRound) - kRound;
-      residual[i] = plain ? x[i] - code * scale : 0.0f;
-    }
+// residual[0, n) = x minus what quantize_q8 (kernel_table.h) makes of this group: its codes times
+// its scale. A scale that is not finite leaves zero: the first row carries the NaN.
+void Residual(const float* x, int64_t n, const int8_t* codes, float scale, float* residual) {
+  const bool finite = scale <= std::numeric_limits<float>::max();
+  for (int64_t i = 0; i < n; ++i) {
+    residual[i] = finite ? x[i] - static_cast<float>(codes[i]) * scale : 0.0f;
   }
 }
 
@@ -75,13 +62,13 @@ Activations::Activations(int64_t max_m, int64_t max_k, IsaLevel level)
   STOKER_CHECK(max_m > 0 && max_k > 0);
   gathered_ = NodeBuffer::Allocate(F32Bytes(max_m, max_k), "gathered activations");
   codes_ = NodeBuffer::Allocate(CodeBytes(max_m, max_k), "integer activations");
-  scales_ = NodeBuffer::Allocate(SideBytes(max_m, max_k), "activation scales");
-  sums_ = NodeBuffer::Allocate(SideBytes(max_m, max_k), "activation sums");
+  scales_ = NodeBuffer::Allocate(ScaleBytes(max_m, max_k), "activation scales");
+  sums_ = NodeBuffer::Allocate(SumBytes(max_m, max_k), "activation sums");
 }
 
 int64_t Activations::BytesFor(int64_t max_m, int64_t max_k) {
   return static_cast<int64_t>(F32Bytes(max_m, max_k) + CodeBytes(max_m, max_k) +
-                              2 * SideBytes(max_m, max_k));
+                              ScaleBytes(max_m, max_k) + SumBytes(max_m, max_k));
 }
 
 Q8Rows Activations::MutableQ8Rows(int64_t m, int64_t k, bool every_other) const {
@@ -89,9 +76,10 @@ Q8Rows Activations::MutableQ8Rows(int64_t m, int64_t k, bool every_other) const 
   Q8Rows rows;
   rows.codes = codes_.as<int8_t>();
   rows.scales = scales_.as<float>();
-  rows.sums = sums_.as<float>();
+  rows.sums = sums_.as<int16_t>();
   rows.code_stride = step * CodeStride(k);
-  rows.side_stride = step * SideStride(k);
+  rows.scale_stride = step * ScaleStride(k);
+  rows.sum_stride = step * SumStride(k);
   rows.m = m;
   rows.k = k;
   rows.n_groups = PaddedK(k) / kGroup;
@@ -123,9 +111,9 @@ void Activations::QuantizeGroups(const Worker& worker, const float* x, int64_t m
   const int64_t step = residual ? 2 : 1;
   const Q8Rows rows = MutableQ8Rows(step * m, k, /*every_other=*/false);
   const auto quantize = [&](const float* values, int64_t n, int64_t row, int64_t group) {
-    kernels.quantize_q8(values, n, kGroup, rows.codes + row * rows.code_stride + group * kGroup,
-                        rows.scales + row * rows.side_stride + group * kSubBlocksPerGroup,
-                        rows.sums + row * rows.side_stride + group * kSubBlocksPerGroup);
+    kernels.quantize_q8(values, n, rows.codes + row * rows.code_stride + group * kGroup,
+                        rows.scales + row * rows.scale_stride + group,
+                        rows.sums + row * rows.sum_stride + group * kSumsPerGroup);
   };
   const auto [begin, end] = worker.Share(m * rows.n_groups);
   for (int64_t unit = begin; unit < end; ++unit) {
@@ -136,7 +124,8 @@ void Activations::QuantizeGroups(const Worker& worker, const float* x, int64_t m
     quantize(values, n, step * row, group);
     if (!residual) continue;
     float rest[kGroup];
-    Residual(values, n, rest);
+    Residual(values, n, rows.codes + step * row * rows.code_stride + group * kGroup,
+             rows.scales[step * row * rows.scale_stride + group], rest);
     quantize(rest, n, step * row + 1, group);
   }
 }

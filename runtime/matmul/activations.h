@@ -20,7 +20,7 @@ namespace stoker {
 // Forms a kernel can read; a bit mask.
 enum ActivationForm : uint32_t {
   kActF32 = 1u << 0,  // the source pointer itself, no copy
-  kActQ8 = 1u << 1,   // int8, one f32 scale per 32 values, plus the block sums kernels need
+  kActQ8 = 1u << 1,   // int8, one f32 scale per 256 values, plus the sums kernels need
   // Behind each row of kActQ8 another that holds what the first left over, in the same form: the
   // sum of both products has some 15 bits of activation. Includes kActQ8.
   kActQ8Residual = (1u << 2) | kActQ8,
@@ -83,7 +83,7 @@ class Activations {
   NodeBuffer gathered_;  // [max_m, max_k] f32, rows of Gather
   NodeBuffer codes_;     // int8, see Q8Rows
   NodeBuffer scales_;    // f32, see Q8Rows
-  NodeBuffer sums_;      // f32, see Q8Rows
+  NodeBuffer sums_;      // int16, see Q8Rows
 };
 
 }  // namespace stoker

@@ -25,7 +25,7 @@ constexpr std::array<int64_t, 8> kTokens = {4,  8,  12, 16,
                                             24, 32, 48, MatmulTuning::kMostGemmTokens};
 
 // Counts up when kernels change so much that old measurements mislead.
-constexpr int kFormat = 2;
+constexpr int kFormat = 3;
 
 template <typename F>
 double BestSeconds(F&& run) {

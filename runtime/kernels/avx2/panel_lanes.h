@@ -6,6 +6,7 @@
 #include <immintrin.h>
 
 #include <algorithm>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -20,10 +21,18 @@ struct PanelLanes : Lanes {
   static constexpr int kRows = 8;
   static constexpr int kBytes = 32;
   static constexpr bool kUnsignedBytes = false;  // pairs of the full range saturate in vpmaddubsw
+  static constexpr bool kNibblesInPlace = false;
   using Bytes = __m256i;
+  using I32 = __m256i;
+  using Scales = __m256i;    // i16, twice for each row
+  using Products = __m256i;  // sums of scaled products: i32, vpmaddwd takes the scale on the way
+  using Pairs = __m256i;     // i16, two for each row
   using Row8 = __m128i;  // the lower eight bytes
 
-  static STOKER_INLINE void Prefetch(const std::byte* p) {
+  static STOKER_INLINE void PrefetchToL1(const std::byte* p) {
+    _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T0);
+  }
+  static STOKER_INLINE void PrefetchToL2(const std::byte* p) {
     _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T1);
   }
   static STOKER_INLINE Bytes LoadBytes(const std::byte* p) {
@@ -31,9 +40,6 @@ struct PanelLanes : Lanes {
   }
   static STOKER_INLINE void StoreBytes(std::byte* p, Bytes v) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v);
-  }
-  static STOKER_INLINE Row8 LoadRow8(const std::byte* p) {
-    return _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
   }
   static STOKER_INLINE void StoreRow8(std::byte* p, Row8 v) {
     _mm_storel_epi64(reinterpret_cast<__m128i*>(p), v);
@@ -62,14 +68,55 @@ struct PanelLanes : Lanes {
     return _mm_and_si128(v, _mm_set1_epi8(static_cast<char>(mask)));
   }
   static STOKER_INLINE Row8 Or8(Row8 a, Row8 b) { return _mm_or_si128(a, b); }
-  static STOKER_INLINE Row8 Sub8(Row8 v, int value) {
-    return _mm_sub_epi8(v, _mm_set1_epi8(static_cast<char>(value)));
+  static STOKER_INLINE Bytes OrMasked(Bytes to, Bytes v, int mask) {
+    return _mm256_or_si256(to, _mm256_and_si256(v, _mm256_set1_epi8(static_cast<char>(mask))));
   }
-  static STOKER_INLINE F32 FromUnsigned(Row8 v) {
-    return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(v));
+  static STOKER_INLINE Bytes SubBytes(Bytes v, int value) {
+    return _mm256_sub_epi8(v, _mm256_set1_epi8(static_cast<char>(value)));
   }
-  static STOKER_INLINE F32 FromSigned(Row8 v) {
-    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(v));
+
+  // Rows of sixteen bytes, one for each row of the panel. Vector v holds the rows 2 v and 2 v + 1
+  // of four: of `p` each of two rows twice, or one row four times.
+  static STOKER_INLINE Bytes LoadOneRow(const std::byte* p) {
+    return _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  }
+  static STOKER_INLINE Bytes LoadTwoRows(const std::byte* p, int v) {
+    return LoadOneRow(p + v * 16);
+  }
+  // The bits of row i of four moved up by the i-th number, down if it is negative, across bytes.
+  template <int k0, int k1, int k2, int k3>
+  static STOKER_INLINE Bytes ShiftRows(Bytes rows, int v) {
+    return v == 0 ? ShiftHalves<k0, k1>(rows) : ShiftHalves<k2, k3>(rows);
+  }
+
+  static STOKER_INLINE I32 ZeroI32() { return _mm256_setzero_si256(); }
+  static STOKER_INLINE I32 SetI32(int value) { return _mm256_set1_epi32(value); }
+  static STOKER_INLINE I32 AddI32(I32 a, I32 b) { return _mm256_add_epi32(a, b); }
+  static STOKER_INLINE I32 SubI32(I32 a, I32 b) { return _mm256_sub_epi32(a, b); }
+  static STOKER_INLINE F32 ToF32(I32 v) { return _mm256_cvtepi32_ps(v); }
+  static STOKER_INLINE Products ZeroProducts() { return ZeroI32(); }
+  // products - offset * sums, the offset being a power of two.
+  static STOKER_INLINE F32 LessSums(Products products, int offset, I32 sums) {
+    const int shift = std::countr_zero(static_cast<unsigned>(offset));
+    return ToF32(SubI32(products, _mm256_slli_epi32(sums, shift)));
+  }
+
+  // From one scale per row.
+  static STOKER_INLINE Scales LoadScales(const int8_t* scales) {
+    const __m128i v = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(scales));
+    return _mm256_cvtepi8_epi16(_mm_unpacklo_epi8(v, v));
+  }
+  static STOKER_INLINE void StoreScales(std::byte* p, Scales scales) { StoreBytes(p, scales); }
+  static STOKER_INLINE Pairs LoadPairs(const int8_t* first, const int8_t* second) {
+    return _mm256_cvtepi8_epi16(
+        _mm_unpacklo_epi8(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(first)),
+                          _mm_loadl_epi64(reinterpret_cast<const __m128i*>(second))));
+  }
+  // to + a row's pair times two neighbouring sums.
+  static STOKER_INLINE I32 AddPairs(I32 to, Pairs pairs, const int16_t* sums) {
+    int both;
+    std::memcpy(&both, sums, sizeof(both));
+    return _mm256_add_epi32(to, _mm256_madd_epi16(pairs, _mm256_set1_epi32(both)));
   }
 
   // Bytes [offset, offset + 16) of eight rows: byte 4 r + c of quads[q] is byte 4 q + c of row r.
@@ -131,20 +178,38 @@ struct PanelLanes : Lanes {
     return bits <= 4 ? 8 : bits == 5 ? 4 : bits == 6 ? 2 : 1;
   }
 
-  // Per row, the sum of codes times x[0, 4 kQuads).
-  template <int kBits, bool kSigned, int kQuads>
-  static STOKER_INLINE F32 Dot(const Bytes (&codes)[kQuads], const int8_t* x) {
-    constexpr int kRun = std::min(kQuads, PairsIn16Bits(kBits));
-    __m256i sum;
-    for (int run = 0; run < kQuads; run += kRun) {
-      __m256i pairs = PairProducts<kSigned>(codes[run], BroadcastQuad(x + 4 * run));
+  // to + the sum, per row, of codes times x[0, 4 kQuads), times the row's scale.
+  template <typename F>
+  static STOKER_INLINE Products AddDot(Products to, const Bytes (&codes)[F::kQuads],
+                                       const int8_t* x, Scales scales) {
+    constexpr int kRun = std::min(F::kQuads, PairsIn16Bits(F::kBits));
+    for (int run = 0; run < F::kQuads; run += kRun) {
+      __m256i pairs = PairProducts<F::kSigned>(codes[run], BroadcastQuad(x + 4 * run));
       for (int q = run + 1; q < run + kRun; ++q) {
-        pairs = _mm256_add_epi16(pairs, PairProducts<kSigned>(codes[q], BroadcastQuad(x + 4 * q)));
+        pairs =
+            _mm256_add_epi16(pairs, PairProducts<F::kSigned>(codes[q], BroadcastQuad(x + 4 * q)));
       }
-      const __m256i wide = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
-      sum = run == 0 ? wide : _mm256_add_epi32(sum, wide);
+      to = AddI32(to, _mm256_madd_epi16(pairs, scales));
     }
-    return _mm256_cvtepi32_ps(sum);
+    return to;
+  }
+  template <typename F>
+  static STOKER_INLINE I32 Dot(const Bytes (&codes)[F::kQuads], const int8_t* x) {
+    return AddDot<F>(ZeroI32(), codes, x, _mm256_set1_epi16(1));
+  }
+
+ private:
+  template <int k0, int k1>
+  static STOKER_INLINE Bytes ShiftHalves(Bytes v) {
+    if constexpr (k0 > 0 || k1 > 0) {
+      v = _mm256_sllv_epi64(v, _mm256_setr_epi64x(std::max(k0, 0), std::max(k0, 0),
+                                                  std::max(k1, 0), std::max(k1, 0)));
+    }
+    if constexpr (k0 < 0 || k1 < 0) {
+      v = _mm256_srlv_epi64(v, _mm256_setr_epi64x(std::max(-k0, 0), std::max(-k0, 0),
+                                                  std::max(-k1, 0), std::max(-k1, 0)));
+    }
+    return v;
   }
 };
 

@@ -20,75 +20,60 @@ namespace {
 struct Isa {
   using Lanes = PanelLanes;
   static constexpr int kMaxTokens = 4;
-  static constexpr int kDenseBitsPerToken = 8;
   static constexpr int kTileStrips = 2;
   static constexpr int kTileTokens = 2;
 
-  template <DType kType, int kT, typename Strip, typename Sides>
-  __attribute__((noinline)) static void MultiplyTile(const Strip* strips, const Sides& sides,
-                                                     const int8_t* x, int64_t x_stride,
-                                                     int64_t n_blocks, bool first, float* y,
-                                                     int64_t y_stride, int64_t n_rows) {
-    using F = PanelFormat<PanelLanes, kType>;
-    constexpr int kQuads = F::kQuads;
-    constexpr int kRun = std::min(kQuads, PanelLanes::PairsIn16Bits(F::kBits));
-    const __m256i ones = _mm256_set1_epi16(1);
-    int64_t rows[2];
-    __m256 total[2][kT];
-    for (int s = 0; s < 2; ++s) {
-      rows[s] = std::clamp<int64_t>(n_rows - 8 * s, 0, 8);
-      for (int t = 0; t < kT; ++t) {
-        total[s][t] =
-            first ? PanelLanes::Zero() : PanelLanes::LoadFirst(y + t * y_stride + 8 * s, rows[s]);
-      }
-    }
-    for (int64_t b = 0; b < n_blocks; ++b) {
-      __m256i product[2][kT];
-      const int8_t* block = x + b * (4 * kQuads);
+  // All codes are unpacked first: every vector unit is busy with the products.
+  template <typename F>
+  static constexpr bool kDirect = false;
+
+  // to[s][t] += the products of a span of strip s, whose codes begin at codes[s], with token t,
+  // whose codes of the span begin at x + t * x_stride, times scales[s]: i16, twice for each row.
+  template <typename F, int kT>
+  static STOKER_INLINE void AddProducts(const std::byte* const (&codes)[kTileStrips],
+                                        const __m256i (&scales)[kTileStrips], const int8_t* x,
+                                        int64_t x_stride, __m256i (&to)[kTileStrips][kT]) {
+    constexpr int kRun = std::min(F::kQuads, PanelLanes::PairsIn16Bits(F::kBits));
 #pragma GCC unroll 8
-      for (int run = 0; run < kQuads; run += kRun) {
-        __m256i pairs[2][kT];
+    for (int run = 0; run < F::kQuads; run += kRun) {
+      __m256i pairs[kTileStrips][kT];
 #pragma GCC unroll 8
-        for (int q = run; q < run + kRun; ++q) {
-          for (int s = 0; s < 2; ++s) {
-            const __m256i w = PanelLanes::LoadBytes(strips[s].codes + (b * kQuads + q) * 32);
-            for (int t = 0; t < kT; ++t) {
-              const __m256i token = PanelLanes::BroadcastQuad(block + t * x_stride + 4 * q);
-              const __m256i p = PanelLanes::PairProducts<F::kSigned>(w, token);
-              pairs[s][t] = q == run ? p : _mm256_add_epi16(pairs[s][t], p);
-            }
-          }
-        }
-        for (int s = 0; s < 2; ++s) {
+      for (int q = run; q < run + kRun; ++q) {
+        for (int s = 0; s < kTileStrips; ++s) {
+          const __m256i w = PanelLanes::LoadBytes(codes[s] + q * PanelLanes::kBytes);
           for (int t = 0; t < kT; ++t) {
-            const __m256i wide = _mm256_madd_epi16(pairs[s][t], ones);
-            product[s][t] = run == 0 ? wide : _mm256_add_epi32(product[s][t], wide);
+            const __m256i token = PanelLanes::BroadcastQuad(x + t * x_stride + 4 * q);
+            const __m256i p = PanelLanes::PairProducts<F::kSigned>(w, token);
+            pairs[s][t] = q == run ? p : _mm256_add_epi16(pairs[s][t], p);
           }
         }
       }
-      for (int s = 0; s < 2; ++s) {
-        const __m256 scale = _mm256_load_ps(strips[s].scale + b * 8);
+      for (int s = 0; s < kTileStrips; ++s) {
         for (int t = 0; t < kT; ++t) {
-          const __m256 sum = _mm256_cvtepi32_ps(product[s][t]);
-          const __m256 x_scale = _mm256_set1_ps(sides.scale[b * kT + t]);
-          const __m256 x_sum = _mm256_set1_ps(sides.sum[b * kT + t]);
-          if constexpr (F::kHasMinimum) {
-            total[s][t] = _mm256_fmadd_ps(_mm256_mul_ps(sum, x_scale), scale, total[s][t]);
-            total[s][t] =
-                _mm256_fmadd_ps(_mm256_load_ps(strips[s].add + b * 8), x_sum, total[s][t]);
-          } else if constexpr (F::kOffset != 0.0f) {
-            total[s][t] = _mm256_fmadd_ps(_mm256_fmadd_ps(sum, x_scale, x_sum), scale, total[s][t]);
-          } else {
-            total[s][t] = _mm256_fmadd_ps(_mm256_mul_ps(sum, x_scale), scale, total[s][t]);
-          }
+          to[s][t] = _mm256_add_epi32(to[s][t], _mm256_madd_epi16(pairs[s][t], scales[s]));
         }
       }
     }
-    for (int s = 0; s < 2; ++s) {
-      for (int t = 0; t < kT; ++t) {
-        PanelLanes::StoreFirst(y + t * y_stride + 8 * s, total[s][t], rows[s]);
-      }
+  }
+
+  template <typename F, int kT>
+  static STOKER_INLINE void Products(const std::byte* const (&codes)[kTileStrips], const int8_t* x,
+                                     int64_t x_stride, __m256i (&products)[kTileStrips][kT]) {
+    for (auto& strip : products) {
+      for (__m256i& token : strip) token = _mm256_setzero_si256();
     }
+    const __m256i one = _mm256_set1_epi16(1);
+    AddProducts<F, kT>(codes, {one, one}, x, x_stride, products);
+  }
+
+  template <typename F, int kT>
+  static STOKER_INLINE void AddScaledProducts(const std::byte* const (&codes)[kTileStrips],
+                                              const std::byte* const (&scales)[kTileStrips],
+                                              const int8_t* x, int64_t x_stride,
+                                              __m256i (&to)[kTileStrips][kT]) {
+    AddProducts<F, kT>(codes,
+                       {PanelLanes::LoadBytes(scales[0]), PanelLanes::LoadBytes(scales[1])}, x,
+                       x_stride, to);
   }
 };
 

@@ -9,7 +9,6 @@ namespace stoker::avx512 {
 void AddPanelProducts(KernelTable* table);
 void AddDotF32(KernelTable* table);
 
-void QuantizeQ8(const float* x, int64_t n, int64_t padded_n, int8_t* codes, float* scales,
-                float* sums) noexcept;
+void QuantizeQ8(const float* x, int64_t n, int8_t* codes, float* scale, int16_t* sums) noexcept;
 
 }  // namespace stoker::avx512

@@ -5,6 +5,7 @@
 
 #include <immintrin.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -19,17 +20,28 @@ struct PanelLanes : Lanes {
   static constexpr int kRows = 16;
   static constexpr int kBytes = 64;
   static constexpr bool kUnsignedBytes = true;  // vpdpbusd takes u8 x s8 of the full range
+  static constexpr bool kNibblesInPlace = true;
   using Bytes = __m512i;
+  using I32 = __m512i;
+  using Scales = __m512;
+  using Products = __m512;  // sums of scaled products: a multiply-add costs less than vpmulld
+  using Pairs = __m512i;    // i16, two for each row
   using Row8 = __m128i;
 
-  static STOKER_INLINE void Prefetch(const std::byte* p) {
+  static STOKER_INLINE void PrefetchToL1(const std::byte* p) {
+    _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T0);
+  }
+  static STOKER_INLINE void PrefetchToL2(const std::byte* p) {
     _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T1);
   }
-  static STOKER_INLINE Bytes LoadBytes(const std::byte* p) { return _mm512_loadu_si512(p); }
-  static STOKER_INLINE void StoreBytes(std::byte* p, Bytes v) { _mm512_storeu_si512(p, v); }
-  static STOKER_INLINE Row8 LoadRow8(const std::byte* p) {
-    return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  static STOKER_INLINE Bytes LoadBytes(const std::byte* p) {
+    __m512i v = _mm512_loadu_si512(p);
+    // Keeps the compiler from reading memory again for every use: a vector's codes are taken out of
+    // it by two or four instructions, and a core makes one load of this width per cycle.
+    asm("" : "+v"(v));
+    return v;
   }
+  static STOKER_INLINE void StoreBytes(std::byte* p, Bytes v) { _mm512_storeu_si512(p, v); }
   static STOKER_INLINE void StoreRow8(std::byte* p, Row8 v) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), v);
   }
@@ -56,8 +68,7 @@ struct PanelLanes : Lanes {
   }
   template <int kShift>
   static STOKER_INLINE Bytes OrBits(Bytes to, Bytes v, int mask) {
-    return _mm512_ternarylogic_epi64(to, Shift<kShift>(v),
-                                     _mm512_set1_epi8(static_cast<char>(mask)), 0xf8);
+    return OrMasked(to, Shift<kShift>(v), mask);
   }
   template <int kShift>
   static STOKER_INLINE Row8 Bits8(Row8 v, int mask) {
@@ -66,14 +77,68 @@ struct PanelLanes : Lanes {
     return _mm_and_si128(v, _mm_set1_epi8(static_cast<char>(mask)));
   }
   static STOKER_INLINE Row8 Or8(Row8 a, Row8 b) { return _mm_or_si128(a, b); }
-  static STOKER_INLINE Row8 Sub8(Row8 v, int value) {
-    return _mm_sub_epi8(v, _mm_set1_epi8(static_cast<char>(value)));
+  static STOKER_INLINE Bytes OrMasked(Bytes to, Bytes v, int mask) {
+    return _mm512_ternarylogic_epi64(to, v, _mm512_set1_epi8(static_cast<char>(mask)), 0xf8);
   }
-  static STOKER_INLINE F32 FromUnsigned(Row8 v) {
-    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(v));
+  static STOKER_INLINE Bytes SubBytes(Bytes v, int value) {
+    return _mm512_sub_epi8(v, _mm512_set1_epi8(static_cast<char>(value)));
   }
-  static STOKER_INLINE F32 FromSigned(Row8 v) {
-    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(v));
+
+  // Rows of sixteen bytes, one for each row of the panel: one row four times, or two rows each
+  // twice; v is 0, there being one vector of four rows.
+  static STOKER_INLINE Bytes LoadOneRow(const std::byte* p) {
+    return _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  }
+  static STOKER_INLINE Bytes LoadTwoRows(const std::byte* p, int /*v*/) {
+    const __m512i rows =
+        _mm512_castsi256_si512(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+    return _mm512_shuffle_i64x2(rows, rows, 0x50);
+  }
+  // The bits of row i of four moved up by the i-th number, down if it is negative, across bytes.
+  template <int k0, int k1, int k2, int k3>
+  static STOKER_INLINE Bytes ShiftRows(Bytes rows, int /*v*/) {
+    if constexpr (k0 > 0 || k1 > 0 || k2 > 0 || k3 > 0) {
+      rows = _mm512_sllv_epi64(rows, Counts(std::max(k0, 0), std::max(k1, 0), std::max(k2, 0),
+                                            std::max(k3, 0)));
+    }
+    if constexpr (k0 < 0 || k1 < 0 || k2 < 0 || k3 < 0) {
+      rows = _mm512_srlv_epi64(rows, Counts(std::max(-k0, 0), std::max(-k1, 0), std::max(-k2, 0),
+                                            std::max(-k3, 0)));
+    }
+    return rows;
+  }
+
+  static STOKER_INLINE I32 ZeroI32() { return _mm512_setzero_si512(); }
+  static STOKER_INLINE I32 SetI32(int value) { return _mm512_set1_epi32(value); }
+  static STOKER_INLINE I32 AddI32(I32 a, I32 b) { return _mm512_add_epi32(a, b); }
+  static STOKER_INLINE I32 SubI32(I32 a, I32 b) { return _mm512_sub_epi32(a, b); }
+  static STOKER_INLINE F32 ToF32(I32 v) { return _mm512_cvtepi32_ps(v); }
+  static STOKER_INLINE F32 ToF32(Products v) { return v; }
+  static STOKER_INLINE Products ZeroProducts() { return Zero(); }
+  // products - offset * sums.
+  static STOKER_INLINE F32 LessSums(Products products, int offset, I32 sums) {
+    return NegMulAdd(Set(static_cast<float>(offset)), ToF32(sums), products);
+  }
+
+  // From one scale per row.
+  static STOKER_INLINE Scales LoadScales(const int8_t* scales) {
+    return _mm512_cvtepi32_ps(
+        _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(scales))));
+  }
+  static STOKER_INLINE void StoreScales(std::byte* p, Scales scales) {
+    _mm512_store_ps(p, scales);
+  }
+  static STOKER_INLINE Pairs LoadPairs(const int8_t* first, const int8_t* second) {
+    const __m128i a = _mm_loadu_si128(reinterpret_cast<const __m128i*>(first));
+    const __m128i b = _mm_loadu_si128(reinterpret_cast<const __m128i*>(second));
+    return _mm512_cvtepi8_epi16(
+        _mm256_setr_m128i(_mm_unpacklo_epi8(a, b), _mm_unpackhi_epi8(a, b)));
+  }
+  // to + a row's pair times two neighbouring sums.
+  static STOKER_INLINE I32 AddPairs(I32 to, Pairs pairs, const int16_t* sums) {
+    int both;
+    std::memcpy(&both, sums, sizeof(both));
+    return _mm512_dpwssd_epi32(to, pairs, _mm512_set1_epi32(both));
   }
 
   // Bytes [offset, offset + 16) of sixteen rows: byte 4 r + c of quads[q] is byte 4 q + c of row r.
@@ -125,14 +190,29 @@ struct PanelLanes : Lanes {
     return _mm512_set1_epi32(four);
   }
 
-  // Per row, the sum of codes times x[0, 4 kQuads).
-  template <int kBits, bool kSigned, int kQuads>
-  static STOKER_INLINE F32 Dot(const Bytes (&codes)[kQuads], const int8_t* x) {
-    __m512i sum = _mm512_setzero_si512();
-    for (int q = 0; q < kQuads; ++q) {
-      sum = _mm512_dpbusd_epi32(sum, codes[q], BroadcastQuad(x + 4 * q));
+  // Per row, the sum of codes times x[0, 4 kQuads); codes as PanelFormat::LoadForDot gives them.
+  template <typename F>
+  static STOKER_INLINE I32 Dot(const Bytes (&codes)[F::kQuads], const int8_t* x) {
+    // The upper nibbles, times sixteen, have a sum of their own.
+    constexpr int kSums = F::kNibblesInPlace ? 2 : 1;
+    __m512i sum[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
+    for (int q = 0; q < F::kQuads; ++q) {
+      __m512i& to = sum[q * kSums / F::kQuads];
+      to = _mm512_dpbusd_epi32(to, codes[q], BroadcastQuad(x + 4 * q));
     }
-    return _mm512_cvtepi32_ps(sum);
+    if constexpr (F::kNibblesInPlace) return _mm512_add_epi32(sum[0], _mm512_srai_epi32(sum[1], 4));
+    return sum[0];
+  }
+  // to + the same times the row's scale.
+  template <typename F>
+  static STOKER_INLINE Products AddDot(Products to, const Bytes (&codes)[F::kQuads],
+                                       const int8_t* x, Scales scales) {
+    return MulAdd(ToF32(Dot<F>(codes, x)), scales, to);
+  }
+
+ private:
+  static STOKER_INLINE __m512i Counts(int64_t r0, int64_t r1, int64_t r2, int64_t r3) {
+    return _mm512_setr_epi64(r0, r0, r1, r1, r2, r2, r3, r3);
   }
 };
 

@@ -1,9 +1,9 @@
 #pragma once
 
 // Few tokens on integer activations: y = W x over panels (panel_layout.h), which are streamed once
-// and unpacked in registers for up to Isa::kMaxTokens tokens. Per span of 16 or 32 columns the
-// integer sum is exact; it is scaled and added in f32, span after span, one lane per row. The order
-// of a row's f32 operations is that of lanes/panel_gemm_body.h, bit for bit.
+// and unpacked in registers for up to Isa::kMaxTokens tokens, one lane per row. A row's total takes
+// the results of its groups of 256 columns in their order, as in lanes/panel_gemm_body.h, bit for
+// bit.
 
 #include <algorithm>
 #include <cstddef>
@@ -19,26 +19,27 @@ template <typename Isa>
 struct PanelDotBody {
   using L = typename Isa::Lanes;
   using F32 = typename L::F32;
+  using I32 = typename L::I32;
   static constexpr int kParts = static_cast<int>(kPanelRows) / L::kRows;
 
-  // Bytes to ask for ahead of their use, into the second-level cache (measured on Zen 4). Where a
-  // line is used up quickly the hardware's own prefetcher does best, and only wants to be shown the
-  // way into the next page. Where there is work between two lines it falls behind, and every line
-  // is asked for.
+  // Bytes to ask for ahead of their use (measured on Zen 4, both vector widths). Where a line is
+  // used up quickly the hardware's own prefetcher does best, and only wants to be shown the way
+  // into the next page. Where there is work between two lines it falls behind, and every line is
+  // asked for, into the first-level cache: into the second it took twice as long.
+  static constexpr int64_t kDenseAhead = 8192;
   static constexpr int64_t kSparseAhead = 4096;
   static constexpr int64_t kSparseEvery = 256;
-  static constexpr int64_t kDenseAhead = 16384;
 
   template <typename F, int kT>
-  static constexpr bool kDense = F::kBits < Isa::kDenseBitsPerToken* kT;
+  static constexpr bool kDense = F::kBits < 4 * kT;
 
   template <typename F, int kT>
-  static STOKER_INLINE void PrefetchTile(const std::byte* tile, int64_t column) {
+  static STOKER_INLINE void PrefetchTile(const std::byte* tile, int64_t index) {
     if constexpr (kDense<F, kT>) return;
     constexpr int64_t kTilesApart = std::max<int64_t>(1, kSparseEvery / F::kTile.bytes());
-    if (column / F::kTile.columns % kTilesApart != 0) return;
+    if (index % kTilesApart != 0) return;
     for (int64_t at = 0; at < F::kTile.bytes(); at += kSparseEvery) {
-      L::Prefetch(tile + kSparseAhead + at);
+      L::PrefetchToL2(tile + kSparseAhead + at);
     }
   }
 
@@ -48,40 +49,120 @@ struct PanelDotBody {
     if constexpr (!kDense<F, kT>) return;
     constexpr int64_t kShare = F::kTile.record_bytes() / F::kTile.record_spans();
     for (int64_t line = 0; line < kShare; line += 64) {
-      L::Prefetch(record + kSpan * kShare + kDenseAhead + line);
+      L::PrefetchToL1(record + kSpan * kShare + kDenseAhead + line);
     }
   }
 
-  // One span of a record, which begins at `column`.
-  template <DType kType, int kT, int kSpan>
-  static STOKER_INLINE void Step(const std::byte* record,
-                                 const typename PanelFormat<L, kType>::Head& head, int part,
-                                 const Q8Rows& x, int64_t column, F32 (&total)[kT]) {
+  // A super-block: sums over its spans, all parts of a span before the next, so that memory is
+  // read strictly forwards.
+  template <DType kType, int kT>
+  struct SuperBlock {
     using F = PanelFormat<L, kType>;
-    constexpr int kSides = F::kTile.span / static_cast<int>(kSubBlock);
-    typename L::Bytes codes[F::kQuads];
-    F32 scale;
-    F32 add;
-    F::template Span<kSpan>(record, head, part, codes, &scale, &add);
-    if (part == 0) PrefetchSpan<F, kT, kSpan>(record);
-    column += kSpan * F::kTile.span;
-    const int8_t* x_codes = x.codes + column;
-    const int64_t side = column / kSubBlock;
-    for (int t = 0; t < kT; ++t) {
-      const F32 product = L::template Dot<F::kBits, F::kSigned>(codes, x_codes + t * x.code_stride);
-      const F32 x_scale = L::Set(x.scales[t * x.side_stride + side]);
-      const auto x_sum = [&] {
-        const float* sums = x.sums + t * x.side_stride + side;
-        return L::Set(kSides == 2 ? sums[0] + sums[1] : sums[0]);
-      };
-      if constexpr (F::kHasMinimum) {
-        total[t] = L::MulAdd(L::Mul(product, x_scale), scale, total[t]);
-        total[t] = L::MulAdd(add, x_sum(), total[t]);
-      } else if constexpr (F::kOffset != 0.0f) {
-        const F32 shift = L::Mul(x_sum(), L::Set(-F::kOffset));
-        total[t] = L::MulAdd(L::MulAdd(product, x_scale, shift), scale, total[t]);
-      } else {
-        total[t] = L::MulAdd(L::Mul(product, x_scale), scale, total[t]);
+    static constexpr PanelTile kTile = F::kTile;
+
+    const int8_t* codes;  // of the first token
+    const int16_t* sums;
+    int64_t code_stride;
+    int64_t sum_stride;
+    typename L::Products products[kParts][kT];
+    I32 scaled_sums[kParts][kT];
+
+    // Span kSpan of record r, whose scales are given.
+    template <int kSpan>
+    STOKER_INLINE void Span(const std::byte* record, const ScaleRows& scales, int r) {
+      PrefetchSpan<F, kT, kSpan>(record);
+      const int8_t* const x = codes + (4 * r + kSpan) * kTile.span;
+      for (int part = 0; part < kParts; ++part) {
+        typename L::Bytes quads[F::kQuads];
+        F::template LoadForDot<kSpan>(record, part, quads);
+        const auto scale = L::LoadScales(scales.scale[kSpan] + part * L::kRows);
+        for (int t = 0; t < kT; ++t) {
+          products[part][t] =
+              L::template AddDot<F>(products[part][t], quads, x + t * code_stride, scale);
+        }
+        if constexpr (F::kNeedsSums && kSpan % 2 == 0) {
+          const auto pairs = L::LoadPairs(F::SumFactors(scales, kSpan) + part * L::kRows,
+                                          F::SumFactors(scales, kSpan + 1) + part * L::kRows);
+          for (int t = 0; t < kT; ++t) {
+            scaled_sums[part][t] =
+                L::AddPairs(scaled_sums[part][t], pairs,
+                            sums + t * sum_stride + F::kFirstSum + 4 * r + kSpan);
+          }
+        }
+      }
+    }
+
+    STOKER_INLINE void Run(const std::byte* tile) {
+      for (int part = 0; part < kParts; ++part) {
+        for (int t = 0; t < kT; ++t) {
+          products[part][t] = L::ZeroProducts();
+          scaled_sums[part][t] = L::ZeroI32();
+        }
+      }
+      const std::byte* record = tile + kTile.head_bytes();
+      for (int r = 0; r < kTile.records(); ++r, record += kTile.record_bytes()) {
+        ScaleRows scales;
+        F::LoadScales(record, &scales);
+        Span<0>(record, scales, r);
+        Span<1>(record, scales, r);
+        Span<2>(record, scales, r);
+        Span<3>(record, scales, r);
+      }
+    }
+  };
+
+  // total[part][t] += the products of the 256 columns of `group`, which begin at `tile`.
+  template <DType kType, int kT>
+  static STOKER_INLINE void SuperBlocks(const std::byte* tile, const Q8Rows& x, int64_t group,
+                                        F32 (&total)[kParts][kT]) {
+    using F = PanelFormat<L, kType>;
+    SuperBlock<kType, kT> block;
+    block.codes = x.codes + group * kGroup;
+    block.sums = x.sums + group * kSumsPerGroup;
+    block.code_stride = x.code_stride;
+    block.sum_stride = x.sum_stride;
+    block.Run(tile);
+    for (int part = 0; part < kParts; ++part) {
+      const typename F::Head head = F::LoadHead(tile, part);
+      for (int t = 0; t < kT; ++t) {
+        const F32 result = F::SuperBlock(head, block.products[part][t], block.scaled_sums[part][t]);
+        total[part][t] =
+            L::MulAdd(L::Set(x.scales[t * x.scale_stride + group]), result, total[part][t]);
+      }
+    }
+  }
+
+  // The same of n_blocks tiles of 32 columns, at most a group of them.
+  template <DType kType, int kT>
+  static STOKER_INLINE void Blocks(const std::byte* tile, int64_t n_blocks, const Q8Rows& x,
+                                   int64_t group, F32 (&total)[kParts][kT]) {
+    using F = PanelFormat<L, kType>;
+    F32 result[kParts][kT];
+    for (auto& part : result) {
+      for (F32& token : part) token = L::Zero();
+    }
+    const int8_t* codes = x.codes + group * kGroup;
+    const int16_t* sums = x.sums + group * kSumsPerGroup + F::kFirstSum;
+    for (int64_t b = 0; b < n_blocks; ++b, tile += F::kTile.bytes(), codes += 32, ++sums) {
+      PrefetchTile<F, kT>(tile, b);
+      PrefetchSpan<F, kT, 0>(tile);
+      for (int part = 0; part < kParts; ++part) {
+        typename L::Bytes quads[F::kQuads];
+        F::template LoadForDot<0>(tile + F::kTile.head_bytes(), part, quads);
+        const typename F::Head head = F::LoadHead(tile, part);
+        for (int t = 0; t < kT; ++t) {
+          const I32 product =
+              L::template Dot<F>(quads, codes + t * x.code_stride);
+          result[part][t] =
+              F::AddBlock(head, product, sums[t * x.sum_stride], result[part][t]);
+        }
+      }
+    }
+    for (int part = 0; part < kParts; ++part) {
+      for (int t = 0; t < kT; ++t) {
+        total[part][t] =
+            L::MulAdd(L::Set(x.scales[t * x.scale_stride + group]), result[part][t],
+                      total[part][t]);
       }
     }
   }
@@ -90,28 +171,19 @@ struct PanelDotBody {
   static void Panel(const std::byte* panel, int64_t n_rows, const Q8Rows& x, float* y,
                     int64_t y_stride) {
     using F = PanelFormat<L, kType>;
-    constexpr PanelTile kTile = F::kTile;
     F32 total[kParts][kT];
     for (auto& part : total) {
       for (F32& token : part) token = L::Zero();
     }
-    const std::byte* tile = panel;
-    for (int64_t column = 0; column < x.k; column += kTile.columns, tile += kTile.bytes()) {
-      PrefetchTile<F, kT>(tile, column);
-      for (int part = 0; part < kParts; ++part) {
-        const typename F::Head head = F::LoadHead(tile, part);
-        const std::byte* record = tile + kTile.head_bytes();
-        int64_t at = column;
-        for (int r = 0; r < kTile.records(); ++r) {
-          Step<kType, kT, 0>(record, head, part, x, at, total[part]);
-          if constexpr (kTile.record_spans() == 4) {
-            Step<kType, kT, 1>(record, head, part, x, at, total[part]);
-            Step<kType, kT, 2>(record, head, part, x, at, total[part]);
-            Step<kType, kT, 3>(record, head, part, x, at, total[part]);
-          }
-          record += kTile.record_bytes();
-          at += kTile.record_spans() * kTile.span;
-        }
+    for (int64_t group = 0; group < x.n_groups; ++group) {
+      if constexpr (F::kSuperBlock) {
+        PrefetchTile<F, kT>(panel, group);
+        SuperBlocks<kType, kT>(panel, x, group, total);
+        panel += F::kTile.bytes();
+      } else {
+        const int64_t n_blocks = std::min(kGroup, x.k - group * kGroup) / F::kTile.columns;
+        Blocks<kType, kT>(panel, n_blocks, x, group, total);
+        panel += n_blocks * F::kTile.bytes();
       }
     }
     for (int part = 0; part < kParts; ++part) {

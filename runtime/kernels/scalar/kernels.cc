@@ -12,29 +12,22 @@
 namespace stoker::scalar {
 namespace {
 
-void QuantizeQ8(const float* x, int64_t n, int64_t padded_n, int8_t* codes, float* scales,
-                float* sums) noexcept {
-  for (int64_t b = 0; b < padded_n / 32; ++b) {
-    float max = 0.0f;
-    bool finite = true;
-    for (int j = 0; j < 32 && 32 * b < n; ++j) {
-      max = std::max(max, std::fabs(x[32 * b + j]));
-      finite = finite && std::isfinite(x[32 * b + j]);
-    }
-    const bool zero = !finite || max < kSmallestQ8Max;
-    const float inverse = zero ? 0.0f : 127.0f / max;
-    float scale = zero ? 0.0f : max / 127.0f;
-    if (!finite) scale = std::numeric_limits<float>::quiet_NaN();
-    for (int half = 0; half < 2; ++half) {
-      int sum = 0;
-      for (int j = 0; j < 16; ++j) {
-        const int64_t i = 32 * b + 16 * half + j;
-        const int code = zero ? 0 : static_cast<int>(std::nearbyint(x[i] * inverse));
-        codes[i] = static_cast<int8_t>(code);
-        sum += code;
-      }
-      scales[2 * b + half] = scale;
-      sums[2 * b + half] = scale * static_cast<float>(sum);
+void QuantizeQ8(const float* x, int64_t n, int8_t* codes, float* scale, int16_t* sums) noexcept {
+  float max = 0.0f;
+  bool finite = true;
+  for (int64_t i = 0; i < n; ++i) {
+    max = std::max(max, std::fabs(x[i]));
+    finite = finite && std::isfinite(x[i]);
+  }
+  const bool zero = !finite || max < kSmallestQ8Max;
+  const float inverse = zero ? 0.0f : 127.0f / max;
+  *scale = !finite ? std::numeric_limits<float>::quiet_NaN() : zero ? 0.0f : max / 127.0f;
+  std::fill(sums, sums + kSumsPerGroup, int16_t{0});
+  for (int64_t i = 0; i < kGroup; ++i) {
+    const int code = zero || i >= n ? 0 : static_cast<int>(std::nearbyint(x[i] * inverse));
+    codes[i] = static_cast<int8_t>(code);
+    for (int16_t* sum : {&sums[i / 16], &sums[kSubBlocksPerGroup + i / 32]}) {
+      *sum = static_cast<int16_t>(*sum + code);
     }
   }
 }
@@ -50,15 +43,14 @@ void DotQ8(const WeightRows& w, const Q8Rows& x, float* y, int64_t y_stride) noe
                   std::min<int64_t>(kGroup, x.k - g * kGroup), &group);
       for (int64_t t = 0; t < x.m; ++t) {
         const int8_t* codes = x.codes + t * x.code_stride + g * kGroup;
-        const int64_t side = t * x.side_stride + g * kSubBlocksPerGroup;
+        const int16_t* sums = x.sums + t * x.sum_stride + g * kSumsPerGroup;
         float sum = 0.0f;
         for (int s = 0; s < 16; ++s) {
           int product = 0;
           for (int j = 0; j < 16; ++j) product += group.codes[16 * s + j] * codes[16 * s + j];
-          sum += group.scale[s] * x.scales[side + s] * static_cast<float>(product) +
-                 group.add[s] * x.sums[side + s];
+          sum += group.scale[s] * static_cast<float>(product) + group.add[s] * sums[s];
         }
-        y[t * y_stride + r] += sum;
+        y[t * y_stride + r] += x.scales[t * x.scale_stride + g] * sum;
       }
     }
   }

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <numeric>
 #include <vector>
 
 #include "numa/node_buffer.h"
@@ -31,7 +32,7 @@ std::vector<IsaLevel> VectorLevels() {
 struct Q8 {
   std::vector<int8_t> codes;
   std::vector<float> scales;
-  std::vector<float> sums;
+  std::vector<int16_t> sums;
   Q8Rows rows;
 
   Q8(const KernelTable& kernels, const std::vector<float>& x, int64_t m, int64_t k) {
@@ -39,19 +40,23 @@ struct Q8 {
     rows.k = k;
     rows.n_groups = (k + kGroup - 1) / kGroup;
     rows.code_stride = rows.n_groups * kGroup + 64;
-    rows.side_stride = rows.n_groups * kSubBlocksPerGroup + 16;
-    // Unpadded bytes are poison, so that reading outside a row shows.
+    rows.scale_stride = rows.n_groups + 3;
+    rows.sum_stride = rows.n_groups * kSumsPerGroup + 16;
+    // Bytes between rows are poison, so that reading outside a row shows.
     codes.assign(static_cast<size_t>(m * rows.code_stride), 111);
-    scales.assign(static_cast<size_t>(m * rows.side_stride),
+    scales.assign(static_cast<size_t>(m * rows.scale_stride),
                   std::numeric_limits<float>::quiet_NaN());
-    sums = scales;
+    sums.assign(static_cast<size_t>(m * rows.sum_stride), 32111);
     rows.codes = codes.data();
     rows.scales = scales.data();
     rows.sums = sums.data();
     for (int64_t t = 0; t < m; ++t) {
-      kernels.quantize_q8(x.data() + t * k, k, rows.n_groups * kGroup,
-                          codes.data() + t * rows.code_stride, scales.data() + t * rows.side_stride,
-                          sums.data() + t * rows.side_stride);
+      for (int64_t g = 0; g < rows.n_groups; ++g) {
+        kernels.quantize_q8(x.data() + t * k + g * kGroup, std::min(kGroup, k - g * kGroup),
+                            rows.codes + t * rows.code_stride + g * kGroup,
+                            rows.scales + t * rows.scale_stride + g,
+                            rows.sums + t * rows.sum_stride + g * kSumsPerGroup);
+      }
     }
   }
 };
@@ -240,37 +245,70 @@ TEST_CASE("full-precision kernels agree with the scalar ones and do not depend o
 
 TEST_CASE("quantised activations are the same values at every level") {
   std::mt19937 rng(13);
-  const int64_t k = 1024 + 96;
+  const int64_t k = 6 * kGroup + 96;
   std::vector<float> x = test::RandomActivations(k, rng);
-  std::fill(x.begin() + 64, x.begin() + 96, 0.0f);
-  for (int i = 96; i < 128; ++i) x[static_cast<size_t>(i)] *= 1e-38f;
-  for (int i = 128; i < 160; ++i) x[static_cast<size_t>(i)] *= 1e37f;
-  for (int i = 160; i < 192; ++i) x[static_cast<size_t>(i)] = static_cast<float>(i) - 175.5f;
-  x[200] = std::numeric_limits<float>::infinity();
-  x[230] = std::numeric_limits<float>::quiet_NaN();
+  const auto group = [&](int64_t g) { return x.begin() + g * kGroup; };
+  std::fill(group(1), group(2), 0.0f);
+  std::for_each(group(2), group(3), [](float& v) { v *= 1e-38f; });
+  std::for_each(group(3), group(4), [](float& v) { v *= 1e37f; });
+  for (int64_t i = 0; i < kGroup; ++i) group(4)[i] = static_cast<float>(i) - 127.5f;
+  group(5)[40] = std::numeric_limits<float>::infinity();
+  group(6)[70] = std::numeric_limits<float>::quiet_NaN();
   const Q8 expected(KernelsFor(IsaLevel::kScalar), x, 1, k);
-  CHECK(expected.codes[64] == 0);
-  CHECK(std::isnan(expected.scales[200 / 16]));
-  CHECK(std::isnan(expected.sums[230 / 16]));
+  CHECK(expected.codes[kGroup] == 0);
+  CHECK(expected.scales[2] == 0.0f);
+  CHECK(std::isnan(expected.scales[5]));
+  CHECK(std::isnan(expected.scales[6]));
   for (const IsaLevel level : VectorLevels()) {
     const Q8 got(KernelsFor(level), x, 1, k);
     CAPTURE(IsaLevelName(level));
     const auto same = [](float a, float b) { return a == b || (std::isnan(a) && std::isnan(b)); };
     CHECK(got.codes == expected.codes);
     CHECK(std::equal(got.scales.begin(), got.scales.end(), expected.scales.begin(), same));
-    CHECK(std::equal(got.sums.begin(), got.sums.end(), expected.sums.begin(), same));
+    CHECK(got.sums == expected.sums);
   }
 }
 
-TEST_CASE("quantised activations are within half a step") {
+TEST_CASE("quantised activations are within half a step, and the sums are those of the codes") {
   std::mt19937 rng(14);
   const std::vector<float> x = test::RandomActivations(512, rng);
   const Q8 q(KernelsFor(IsaLevel::kScalar), x, 1, 512);
   for (size_t i = 0; i < x.size(); ++i) {
-    const float scale = q.scales[i / 16];
+    const float scale = q.scales[i / kGroup];
     if (!(std::fabs(x[i] - scale * q.codes[i]) <= 0.5001f * scale)) {
       CAPTURE(i);
       CHECK(x[i] == scale * q.codes[i]);
+    }
+  }
+  for (int g = 0; g < 2; ++g) {
+    const int8_t* codes = q.codes.data() + g * kGroup;
+    const int16_t* sums = q.sums.data() + g * kSumsPerGroup;
+    for (int s = 0; s < 16; ++s) {
+      CHECK(sums[s] == std::accumulate(codes + 16 * s, codes + 16 * s + 16, 0));
+    }
+    for (int s = 0; s < 8; ++s) {
+      CHECK(sums[16 + s] == std::accumulate(codes + 32 * s, codes + 32 * s + 32, 0));
+    }
+  }
+}
+
+TEST_CASE("a group that is not finite makes its rows' results NaN") {
+  for (const IsaLevel level : VectorLevels()) {
+    const KernelTable& kernels = KernelsFor(level);
+    for (const DType type : test::kQuantizedTypes) {
+      std::mt19937 rng(16);
+      const Case c(type, {3, 512, 2}, rng, -3.0, -1.0);
+      std::vector<float> x = c.x;
+      x[300] = std::numeric_limits<float>::infinity();
+      const Q8 q(kernels, x, 2, 512);
+      const std::vector<std::byte> panels = Panels(kernels.For(type), c.w, 512);
+      std::vector<float> y(6);
+      kernels.For(type).dot_panels(panels.data(), 3, q.rows, y.data(), 3);
+      CAPTURE(IsaLevelName(level), Info(type).name);
+      for (int r = 0; r < 3; ++r) {
+        CHECK(std::isnan(y[static_cast<size_t>(r)]));
+        CHECK(std::isfinite(y[static_cast<size_t>(3 + r)]));
+      }
     }
   }
 }

@@ -76,7 +76,7 @@ TEST_CASE("exact products agree with the reference, integer ones within their ro
         CHECK(RelativeError(Product(one, *fast, weight, x, m, level), expected) <
               (Info(type).block_elements == 1 ? 1e-6
                : residual                     ? 2e-4
-                                              : 0.02));
+                                              : 0.04));
       }
     }
   }
@@ -156,10 +156,10 @@ TEST_CASE("gathered rows equal prepared rows in every form") {
     CHECK(std::memcmp(gathered.f32(i), x.data() + row * k, k * sizeof(float)) == 0);
     CHECK(std::memcmp(to.codes + i * to.code_stride, from.codes + row * from.code_stride, 512) ==
           0);
-    CHECK(std::memcmp(to.scales + i * to.side_stride, from.scales + row * from.side_stride,
-                      32 * sizeof(float)) == 0);
-    CHECK(std::memcmp(to.sums + i * to.side_stride, from.sums + row * from.side_stride,
-                      32 * sizeof(float)) == 0);
+    CHECK(std::memcmp(to.scales + i * to.scale_stride, from.scales + row * from.scale_stride,
+                      2 * sizeof(float)) == 0);
+    CHECK(std::memcmp(to.sums + i * to.sum_stride, from.sums + row * from.sum_stride,
+                      2 * kSumsPerGroup * sizeof(int16_t)) == 0);
   }
 }
 
@@ -193,7 +193,7 @@ TEST_CASE("residual rows: gathered like the others, and left out where none are 
   }
   CHECK(RelativeError(gathered, expected) < 1e-6);
   CHECK(RelativeError(coarse, expected) > 1e-4);
-  CHECK(RelativeError(coarse, expected) < 0.02);
+  CHECK(RelativeError(coarse, expected) < 0.04);
 }
 
 TEST_CASE("re-laid weights give the bits of the file's layout, few tokens those of many") {
