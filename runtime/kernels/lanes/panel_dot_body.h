@@ -30,12 +30,20 @@ struct PanelDotBody {
   static constexpr int64_t kSparseAhead = 4096;
   static constexpr int64_t kSparseEvery = 256;
 
-  template <typename F, int kT>
-  static constexpr bool kDense = F::kBits < 4 * kT;
+  // Which passes over a panel there are. The first of several asks for the next panel, which is
+  // then in the second-level cache when its turn comes; panels of eight-bit codes are too large for
+  // that (it cost a tenth).
+  enum class Pass { kOnly, kFirst, kLater };
 
-  template <typename F, int kT>
+  template <typename F, Pass kPass>
+  static constexpr bool kNextPanel = kPass == Pass::kFirst && F::kBits < 8;
+
+  template <typename F, int kT, Pass kPass>
+  static constexpr bool kSparse = kPass == Pass::kOnly && F::kBits >= 4 * kT;
+
+  template <typename F, int kT, Pass kPass>
   static STOKER_INLINE void PrefetchTile(const std::byte* tile, int64_t index) {
-    if constexpr (kDense<F, kT>) return;
+    if constexpr (!kSparse<F, kT, kPass>) return;
     constexpr int64_t kTilesApart = std::max<int64_t>(1, kSparseEvery / F::kTile.bytes());
     if (index % kTilesApart != 0) return;
     for (int64_t at = 0; at < F::kTile.bytes(); at += kSparseEvery) {
@@ -44,18 +52,22 @@ struct PanelDotBody {
   }
 
   // One span's part of the lines, so that requests are spread over the work.
-  template <typename F, int kT, int kSpan>
-  static STOKER_INLINE void PrefetchSpan(const std::byte* record) {
-    if constexpr (!kDense<F, kT>) return;
+  template <typename F, int kT, Pass kPass, int kSpan>
+  static STOKER_INLINE void PrefetchSpan(const std::byte* record, int64_t panel_bytes) {
+    if constexpr (kSparse<F, kT, kPass> || kPass == Pass::kLater) return;
     constexpr int64_t kShare = F::kTile.record_bytes() / F::kTile.record_spans();
-    for (int64_t line = 0; line < kShare; line += 64) {
-      L::PrefetchToL1(record + kSpan * kShare + kDenseAhead + line);
+    for (int64_t line = kSpan * kShare; line < (kSpan + 1) * kShare; line += 64) {
+      if constexpr (kNextPanel<F, kPass>) {
+        L::PrefetchToL2(record + panel_bytes + line);
+      } else {
+        L::PrefetchToL1(record + kDenseAhead + line);
+      }
     }
   }
 
   // A super-block: sums over its spans, all parts of a span before the next, so that memory is
   // read strictly forwards.
-  template <DType kType, int kT>
+  template <DType kType, int kT, Pass kPass>
   struct SuperBlock {
     using F = PanelFormat<L, kType>;
     static constexpr PanelTile kTile = F::kTile;
@@ -64,13 +76,14 @@ struct PanelDotBody {
     const int16_t* sums;
     int64_t code_stride;
     int64_t sum_stride;
+    int64_t panel_bytes;
     typename L::Products products[kParts][kT];
     I32 scaled_sums[kParts][kT];
 
     // Span kSpan of record r, whose scales are given.
     template <int kSpan>
     STOKER_INLINE void Span(const std::byte* record, const ScaleRows& scales, int r) {
-      PrefetchSpan<F, kT, kSpan>(record);
+      PrefetchSpan<F, kT, kPass, kSpan>(record, panel_bytes);
       const int8_t* const x = codes + (4 * r + kSpan) * kTile.span;
       for (int part = 0; part < kParts; ++part) {
         typename L::Bytes quads[F::kQuads];
@@ -112,11 +125,12 @@ struct PanelDotBody {
   };
 
   // total[part][t] += the products of the 256 columns of `group`, which begin at `tile`.
-  template <DType kType, int kT>
+  template <DType kType, int kT, Pass kPass>
   static STOKER_INLINE void SuperBlocks(const std::byte* tile, const Q8Rows& x, int64_t group,
                                         F32 (&total)[kParts][kT]) {
     using F = PanelFormat<L, kType>;
-    SuperBlock<kType, kT> block;
+    SuperBlock<kType, kT, kPass> block;
+    block.panel_bytes = PanelBytes<kType>(x.k);
     block.codes = x.codes + group * kGroup;
     block.sums = x.sums + group * kSumsPerGroup;
     block.code_stride = x.code_stride;
@@ -133,7 +147,7 @@ struct PanelDotBody {
   }
 
   // The same of n_blocks tiles of 32 columns, at most a group of them.
-  template <DType kType, int kT>
+  template <DType kType, int kT, Pass kPass>
   static STOKER_INLINE void Blocks(const std::byte* tile, int64_t n_blocks, const Q8Rows& x,
                                    int64_t group, F32 (&total)[kParts][kT]) {
     using F = PanelFormat<L, kType>;
@@ -144,8 +158,8 @@ struct PanelDotBody {
     const int8_t* codes = x.codes + group * kGroup;
     const int16_t* sums = x.sums + group * kSumsPerGroup + F::kFirstSum;
     for (int64_t b = 0; b < n_blocks; ++b, tile += F::kTile.bytes(), codes += 32, ++sums) {
-      PrefetchTile<F, kT>(tile, b);
-      PrefetchSpan<F, kT, 0>(tile);
+      PrefetchTile<F, kT, kPass>(tile, b);
+      PrefetchSpan<F, kT, kPass, 0>(tile, PanelBytes<kType>(x.k));
       for (int part = 0; part < kParts; ++part) {
         typename L::Bytes quads[F::kQuads];
         F::template LoadForDot<0>(tile + F::kTile.head_bytes(), part, quads);
@@ -167,7 +181,7 @@ struct PanelDotBody {
     }
   }
 
-  template <DType kType, int kT>
+  template <DType kType, int kT, Pass kPass>
   static void Panel(const std::byte* panel, int64_t n_rows, const Q8Rows& x, float* y,
                     int64_t y_stride) {
     using F = PanelFormat<L, kType>;
@@ -177,12 +191,12 @@ struct PanelDotBody {
     }
     for (int64_t group = 0; group < x.n_groups; ++group) {
       if constexpr (F::kSuperBlock) {
-        PrefetchTile<F, kT>(panel, group);
-        SuperBlocks<kType, kT>(panel, x, group, total);
+        PrefetchTile<F, kT, kPass>(panel, group);
+        SuperBlocks<kType, kT, kPass>(panel, x, group, total);
         panel += F::kTile.bytes();
       } else {
         const int64_t n_blocks = std::min(kGroup, x.k - group * kGroup) / F::kTile.columns;
-        Blocks<kType, kT>(panel, n_blocks, x, group, total);
+        Blocks<kType, kT, kPass>(panel, n_blocks, x, group, total);
         panel += n_blocks * F::kTile.bytes();
       }
     }
@@ -196,13 +210,13 @@ struct PanelDotBody {
   }
 
   // Calls Panel for exactly x.m tokens.
-  template <DType kType, int kT>
+  template <DType kType, int kT, Pass kPass>
   static void PanelOfTokens(const std::byte* panel, int64_t n_rows, const Q8Rows& x, float* y,
                             int64_t y_stride) {
     if (x.m == kT) {
-      Panel<kType, kT>(panel, n_rows, x, y, y_stride);
+      Panel<kType, kT, kPass>(panel, n_rows, x, y, y_stride);
     } else if constexpr (kT > 1) {
-      PanelOfTokens<kType, kT - 1>(panel, n_rows, x, y, y_stride);
+      PanelOfTokens<kType, kT - 1, kPass>(panel, n_rows, x, y, y_stride);
     }
   }
 
@@ -210,11 +224,18 @@ struct PanelDotBody {
   template <DType kType>
   static void Dot(const std::byte* panels, int64_t n_rows, const Q8Rows& x, float* y,
                   int64_t y_stride) noexcept {
+    constexpr int kMost = Isa::kMaxTokens;
     const int64_t panel_bytes = PanelBytes<kType>(x.k);
     for (int64_t row = 0; row < n_rows; row += kPanelRows, panels += panel_bytes) {
-      for (int64_t t = 0; t < x.m; t += Isa::kMaxTokens) {
-        PanelOfTokens<kType, Isa::kMaxTokens>(
-            panels, n_rows - row, SliceRows(x, t, std::min<int64_t>(Isa::kMaxTokens, x.m - t)),
+      if (x.m <= kMost) {
+        PanelOfTokens<kType, kMost, Pass::kOnly>(panels, n_rows - row, x, y + row, y_stride);
+        continue;
+      }
+      Panel<kType, kMost, Pass::kFirst>(panels, n_rows - row, SliceRows(x, 0, kMost), y + row,
+                                        y_stride);
+      for (int64_t t = kMost; t < x.m; t += kMost) {
+        PanelOfTokens<kType, kMost, Pass::kLater>(
+            panels, n_rows - row, SliceRows(x, t, std::min<int64_t>(kMost, x.m - t)),
             y + t * y_stride + row, y_stride);
       }
     }
