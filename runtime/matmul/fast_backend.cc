@@ -10,12 +10,14 @@
 #include "numa/bytes.h"
 #include "numa/check.h"
 #include "numa/node_buffer.h"
+#include "runtime/kernels/dequantize.h"
+#include "runtime/kernels/half.h"
 #include "runtime/kernels/kernel_table.h"
 #include "runtime/kernels/panel_layout.h"
 #include "runtime/kernels/vector_ops.h"
 
 #if STOKER_WITH_ONEDNN
-#include "runtime/matmul/onednn_f32.h"
+#include "runtime/matmul/onednn.h"
 #endif
 
 namespace stoker {
@@ -28,6 +30,18 @@ constexpr int64_t kResidualTokens = 512;
 // Room for the panels of a block of rows that lies in the file's layout: one panel of the longest
 // rows anyone has (100,000 columns of 8.5 bits), 256 rows of common ones.
 constexpr int64_t kPanelScratchBytes = 2 << 20;
+
+// What a worker puts before oneDNN: activations in three parts of bf16, or rows of weights widened
+// to f32.
+constexpr int64_t kOneDnnScratchBytes = 4 << 20;
+constexpr int64_t kBf16Parts = 3;
+constexpr int64_t kBf16Tokens = 128;
+constexpr int64_t kOneDnnRows = 64;
+
+// Tokens and columns from which oneDNN is faster than our own f32 kernel on sixteen-bit weights. Of
+// short rows a product takes less time than its first use takes to compile.
+constexpr int64_t kOneDnnTokens = 16;
+constexpr int64_t kOneDnnColumns = 1024;
 
 // A drive reads a few MB meanwhile, less than is in flight while somebody looks.
 constexpr std::chrono::microseconds kPollInterval{500};
@@ -56,12 +70,13 @@ class FastBackend final : public MatmulBackend {
               (precision == Precision::kExact ? ", exact" : "") +
               (kWithOneDnn && level != IsaLevel::kScalar ? ", oneDNN)" : ")")) {
 #if STOKER_WITH_ONEDNN
-    if (level != IsaLevel::kScalar) onednn_ = std::make_unique<OneDnnF32>(n_workers, level);
+    if (level != IsaLevel::kScalar) onednn_ = std::make_unique<OneDnn>(n_workers, level);
 #endif
     // Scratch of one worker per piece, so that first touch puts it beside its worker.
-    for (int w = 0; w < n_workers && precision == Precision::kFast; ++w) {
+    for (int w = 0; w < n_workers; ++w) {
       scratch_.push_back(NodeBuffer::Allocate(
-          KernelScratchBytes() + kResidualBytes + kPanelScratchBytes, "matmul scratch"));
+          KernelScratchBytes() + kResidualBytes + std::max(kPanelScratchBytes, kOneDnnScratchBytes),
+          "matmul scratch"));
     }
   }
 
@@ -69,7 +84,9 @@ class FastBackend final : public MatmulBackend {
 
   uint32_t FormsFor(DType type, int64_t m) const override {
     switch (ChooseRoute(kernels_.level, precision_, type, m, tuning_)) {
-      case Route::kOneDnn:
+      case Route::kOneDnnF32:
+      case Route::kOneDnnBf16:
+      case Route::kOneDnnWidened:
       case Route::kDotF32:
         return kActF32;
       case Route::kDotQ8:
@@ -91,13 +108,12 @@ class FastBackend final : public MatmulBackend {
     if (begin == end || x.m() == 0) return;
     const WeightRows rows{weight.row(begin), static_cast<int64_t>(weight.row_bytes()), end - begin};
     const bool residual = HasResidual(forms) && HasResidual(x.forms());
-    const Route route =
-        ChooseRoute(kernels_.level, precision_, weight.type, residual ? 2 * x.m() : x.m(), tuning_);
+    const Route route = RouteFor(weight, residual ? 2 * x.m() : x.m());
     STOKER_CHECK(weight.layout == WeightLayout::kRows || UsesPanels(weight.type));
     switch (route) {
-      case Route::kOneDnn:
-        Poll(worker);
 #if STOKER_WITH_ONEDNN
+      case Route::kOneDnnF32:
+        Poll(worker);
         // In blocks whose size follows from the matrix alone: the library's order of sums depends
         // on the shape, and bits shall not depend on the number of workers or nodes.
         for (int64_t row = begin, n = 0; row < end; row += n) {
@@ -105,8 +121,20 @@ class FastBackend final : public MatmulBackend {
           onednn_->Multiply(worker.index, reinterpret_cast<const float*>(weight.row(row)), n,
                             x.f32_rows(), y + row, y_stride);
         }
-#endif
         break;
+      case Route::kOneDnnBf16:
+        MultiplyBf16(worker, weight, begin, end, x.f32_rows(), y, y_stride);
+        break;
+      case Route::kOneDnnWidened:
+        MultiplyWidened(worker, weight, begin, end, x.f32_rows(), y, y_stride);
+        break;
+#else
+      case Route::kOneDnnF32:
+      case Route::kOneDnnBf16:
+      case Route::kOneDnnWidened:
+        STOKER_CHECK(false);
+        break;
+#endif
       case Route::kDotF32:
         Poll(worker);
         kernels.dot_f32(rows, x.f32_rows(), y + begin, y_stride);
@@ -139,6 +167,85 @@ class FastBackend final : public MatmulBackend {
 
  private:
   using Clock = std::chrono::steady_clock;
+
+  // ChooseRoute, without what oneDNN cannot do on this machine or not well on this matrix.
+  Route RouteFor(const TensorView& weight, int64_t m) const {
+    Route route = ChooseRoute(kernels_.level, precision_, weight.type, m, tuning_);
+#if STOKER_WITH_ONEDNN
+    if (route == Route::kOneDnnBf16 && !onednn_->has_bf16()) route = Route::kOneDnnWidened;
+    const bool halves = route == Route::kOneDnnBf16 || route == Route::kOneDnnWidened;
+    if (halves && weight.cols() < kOneDnnColumns) route = Route::kDotF32;
+    const bool f32 = route == Route::kOneDnnF32 || route == Route::kOneDnnWidened;
+    if (f32 && !onednn_->has_f32()) route = Route::kDotF32;
+#endif
+    return route;
+  }
+
+#if STOKER_WITH_ONEDNN
+  // Rows of a block for oneDNN from `row` on: blocks end at multiples of kOneDnnRows.
+  static int64_t OneDnnRows(int64_t row, int64_t end) {
+    return std::min(kOneDnnRows - row % kOneDnnRows, end - row);
+  }
+
+  // bf16 weights times x, which is the sum of three bf16: their products, added, are those of f32.
+  // For some tokens at a time, so that their parts stay in the worker's caches.
+  void MultiplyBf16(const Worker& worker, const TensorView& weight, int64_t begin, int64_t end,
+                    const F32Rows& x, float* y, int64_t y_stride) {
+    auto* const products = reinterpret_cast<float*>(Scratch(worker) + KernelScratchBytes());
+    auto* const parts = reinterpret_cast<uint16_t*>(Scratch(worker) + KernelScratchBytes() +
+                                                    kResidualBytes);
+    const int64_t fit =
+        kOneDnnScratchBytes / (kBf16Parts * x.k * static_cast<int64_t>(sizeof(uint16_t)));
+    STOKER_CHECK(fit > 0);
+    const int64_t step = std::min(kBf16Tokens, fit);
+    for (int64_t t = 0; t < x.m; t += step) {
+      const int64_t n = std::min(step, x.m - t);
+      for (int64_t i = 0; i < n; ++i) {
+        SplitBf16(x.x + (t + i) * x.stride, x.k, parts + kBf16Parts * i * x.k);
+      }
+      for (int64_t row = begin, rows = 0; row < end; row += rows) {
+        rows = OneDnnRows(row, end);
+        Poll(worker);
+        onednn_->Multiply(worker.index, reinterpret_cast<const uint16_t*>(weight.row(row)), rows,
+                          parts, kBf16Parts * n, x.k, products, rows);
+        for (int64_t i = 0; i < n; ++i) {
+          float* const three = products + kBf16Parts * i * rows;
+          ScaleAdd(1.0f, three + rows, 1.0f, three + 2 * rows, three + rows, rows);
+          ScaleAdd(1.0f, three, 1.0f, three + rows, y + (t + i) * y_stride + row, rows);
+        }
+      }
+    }
+  }
+
+  // to[0, k) = x rounded to bf16, to[k, 2 k) = what that left, rounded, and so on.
+  static void SplitBf16(const float* x, int64_t k, uint16_t* to) {
+    for (int64_t i = 0; i < k; ++i) {
+      float rest = x[i];
+      for (int64_t part = 0; part < kBf16Parts; ++part) {
+        const uint16_t rounded = F32ToBF16(rest);
+        to[part * k + i] = rounded;
+        rest -= BF16ToF32(rounded);
+      }
+    }
+  }
+
+  // Sixteen-bit weights widened to f32, a block of rows at a time.
+  void MultiplyWidened(const Worker& worker, const TensorView& weight, int64_t begin, int64_t end,
+                       const F32Rows& x, float* y, int64_t y_stride) {
+    auto* const wide =
+        reinterpret_cast<float*>(Scratch(worker) + KernelScratchBytes() + kResidualBytes);
+    const int64_t fit = kOneDnnScratchBytes / (x.k * static_cast<int64_t>(sizeof(float)));
+    STOKER_CHECK(fit > 0);
+    for (int64_t row = begin, rows = 0; row < end; row += rows) {
+      rows = std::min(OneDnnRows(row, end), fit);
+      Poll(worker);
+      for (int64_t r = 0; r < rows; ++r) {
+        DequantizeRow(weight.type, weight.row(row + r), wide + r * x.k, x.k);
+      }
+      onednn_->Multiply(worker.index, wide, rows, x, y + row, y_stride);
+    }
+  }
+#endif
 
   void Poll(const Worker& worker) {
     if (worker.index != 0 || !poll_) return;
@@ -255,7 +362,7 @@ class FastBackend final : public MatmulBackend {
   const KernelTable& kernels_;
   const std::string name_;
 #if STOKER_WITH_ONEDNN
-  std::unique_ptr<OneDnnF32> onednn_;  // null at the scalar level
+  std::unique_ptr<OneDnn> onednn_;  // null at the scalar level
 #endif
   std::vector<NodeBuffer> scratch_;  // one per worker
   std::function<void()> poll_;
@@ -266,12 +373,48 @@ class FastBackend final : public MatmulBackend {
 
 Route ChooseRoute(IsaLevel level, Precision precision, DType type, int64_t m,
                   const MatmulTuning& tuning) {
-  if (kWithOneDnn && type == DType::kF32 && level != IsaLevel::kScalar) return Route::kOneDnn;
+  if (kWithOneDnn && level != IsaLevel::kScalar) {
+    if (type == DType::kF32) return Route::kOneDnnF32;
+    const bool halves = type == DType::kF16 || type == DType::kBF16;
+    if (halves && m >= kOneDnnTokens) {
+      return type == DType::kBF16 && tuning.splits_bf16() ? Route::kOneDnnBf16
+                                                          : Route::kOneDnnWidened;
+    }
+  }
   const TypeKernels& kernels = KernelsFor(level).For(type);
   const bool quantised = kernels.dot_panels != nullptr || kernels.dot_q8 != nullptr;
   if (precision == Precision::kExact || !quantised) return Route::kDotF32;
   if (m >= tuning.gemm_tokens(type) && kernels.gemm_panels != nullptr) return Route::kGemmQ8;
   return Route::kDotQ8;
+}
+
+bool SplittingBf16IsFaster(IsaLevel level, int64_t cols) {
+  if (!kWithOneDnn || level != IsaLevel::kAvx512 || !CpuFeatures::Detect().avx512_bf16) {
+    return false;
+  }
+  constexpr int64_t kRows = 512;
+  constexpr int64_t kTokens = 64;
+  TensorView weight;
+  weight.type = DType::kBF16;
+  weight.n_dims = 2;
+  weight.shape = {kRows, cols, 1, 1};
+  weight.bytes = static_cast<uint64_t>(kRows) * weight.row_bytes();
+  const NodeBuffer zeros = NodeBuffer::Allocate(weight.bytes, "calibration");
+  std::memset(zeros.data(), 0, weight.bytes);
+  weight.data = zeros.data();
+  const std::vector<float> x(static_cast<size_t>(kTokens * cols), 1.0f);
+  std::vector<float> y(static_cast<size_t>(kTokens * kRows));
+  Activations activations(kTokens, cols, level);
+  activations.Prepare(Worker{}, x.data(), kTokens, cols, cols, kActF32);
+  const auto seconds = [&](bool split) {
+    MatmulTuning tuning;
+    tuning.set_splits_bf16(split);
+    const auto backend = MakeFastBackend(Precision::kFast, 1, level, false, tuning);
+    const auto run = [&] { backend->Multiply(Worker{}, weight, activations, y.data(), kRows); };
+    run();  // compiles the primitive
+    return BestSeconds(run);
+  };
+  return seconds(true) < seconds(false);
 }
 
 std::unique_ptr<MatmulBackend> MakeFastBackend(Precision precision, int n_workers, IsaLevel level,

@@ -55,17 +55,27 @@ void DequantizeBlocks(const std::byte* bytes, int64_t n, float* out) {
 struct Isa {
   using Lanes = avx2::Lanes;
   static constexpr int kTileRows = 2;
+  static constexpr int kTileRowsOfOne = 4;
+
+  template <DType kType>
+  static STOKER_INLINE __m256 Widen(__m128i halves) {
+    if constexpr (kType == DType::kF16) return _mm256_cvtph_ps(halves);
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16));
+  }
+  template <DType kType>
+  static STOKER_INLINE __m256 LoadHalves(const std::byte* bytes) {
+    return Widen<kType>(Load16(bytes));
+  }
+  template <DType kType>
+  static STOKER_INLINE __m256 LoadFirstHalves(const std::byte* bytes, int64_t n) {
+    return Widen<kType>(LoadFirst8(bytes, n));
+  }
 
   template <DType kType>
   static void Dequantize(const std::byte* bytes, int64_t n, float* out) {
-    if constexpr (kType == DType::kBF16) {
+    if constexpr (kType == DType::kBF16 || kType == DType::kF16) {
       for (int64_t i = 0; i < n; i += 8) {
-        const __m256i wide = _mm256_cvtepu16_epi32(LoadFirst8(bytes + 2 * i, n - i));
-        _mm256_storeu_ps(out + i, _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16)));
-      }
-    } else if constexpr (kType == DType::kF16) {
-      for (int64_t i = 0; i < n; i += 8) {
-        _mm256_storeu_ps(out + i, _mm256_cvtph_ps(LoadFirst8(bytes + 2 * i, n - i)));
+        _mm256_storeu_ps(out + i, LoadFirstHalves<kType>(bytes + 2 * i, n - i));
       }
     } else {
       DequantizeBlocks<kType>(bytes, n, out);

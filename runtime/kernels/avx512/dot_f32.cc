@@ -42,17 +42,27 @@ void DequantizeBlocks(const std::byte* bytes, int64_t n, float* out) {
 struct Isa {
   using Lanes = avx512::Lanes;
   static constexpr int kTileRows = 4;
+  static constexpr int kTileRowsOfOne = 8;
+
+  template <DType kType>
+  static STOKER_INLINE __m512 Widen(__m256i halves) {
+    if constexpr (kType == DType::kF16) return _mm512_cvtph_ps(halves);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
+  }
+  template <DType kType>
+  static STOKER_INLINE __m512 LoadHalves(const std::byte* bytes) {
+    return Widen<kType>(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(bytes)));
+  }
+  template <DType kType>
+  static STOKER_INLINE __m512 LoadFirstHalves(const std::byte* bytes, int64_t n) {
+    return Widen<kType>(LoadFirst16(bytes, n));
+  }
 
   template <DType kType>
   static void Dequantize(const std::byte* bytes, int64_t n, float* out) {
-    if constexpr (kType == DType::kBF16) {
+    if constexpr (kType == DType::kBF16 || kType == DType::kF16) {
       for (int64_t i = 0; i < n; i += 16) {
-        const __m512i wide = _mm512_cvtepu16_epi32(LoadFirst16(bytes + 2 * i, n - i));
-        _mm512_storeu_ps(out + i, _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16)));
-      }
-    } else if constexpr (kType == DType::kF16) {
-      for (int64_t i = 0; i < n; i += 16) {
-        _mm512_storeu_ps(out + i, _mm512_cvtph_ps(LoadFirst16(bytes + 2 * i, n - i)));
+        _mm512_storeu_ps(out + i, LoadFirstHalves<kType>(bytes + 2 * i, n - i));
       }
     } else {
       DequantizeBlocks<kType>(bytes, n, out);

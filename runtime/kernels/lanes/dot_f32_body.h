@@ -1,8 +1,9 @@
 #pragma once
 
 // Products with full-precision activations, any weight type and any number of tokens, over f32
-// lanes of any width. `Isa` names the instruction set: Isa::Lanes, and Isa::Dequantize<type>(bytes,
-// n, out), which writes n elements and may write zeros up to the next multiple of 256.
+// lanes of any width. `Isa` names the instruction set: Isa::Lanes, Isa::Dequantize<type>(bytes, n,
+// out), which writes n elements and may write zeros up to the next multiple of 256, and for F16 and
+// BF16 Isa::LoadHalves<type>(bytes) and LoadFirstHalves<type>(bytes, n), a vector of f32.
 //
 // Types: weights dequantised to f32 (one rounding of scale * code + add), f32 fused multiply-adds
 // in two vectors of lanes per chunk of kChunk elements, chunk sums added in f32. The order depends
@@ -29,10 +30,31 @@ struct DotF32Body {
   static constexpr int kRows = Isa::kTileRows;
   static constexpr int kTokens = 3;
 
+  // f32 rows, `stride` elements apart.
+  struct Plain {
+    const float* w;
+    int64_t stride;
+    F32 Load(int r, int64_t i) const { return L::Load(w + r * stride + i); }
+    F32 LoadFirst(int r, int64_t i, int64_t n) const { return L::LoadFirst(w + r * stride + i, n); }
+  };
+
+  // Rows of sixteen-bit floats, row_bytes apart, widened as they are read: a token or a few are
+  // bound by memory, and a copy in f32 would be twice the bytes.
+  template <DType kType>
+  struct Halves {
+    const std::byte* w;
+    int64_t row_bytes;
+    F32 Load(int r, int64_t i) const {
+      return Isa::template LoadHalves<kType>(w + r * row_bytes + 2 * i);
+    }
+    F32 LoadFirst(int r, int64_t i, int64_t n) const {
+      return Isa::template LoadFirstHalves<kType>(w + r * row_bytes + 2 * i, n);
+    }
+  };
+
   // sums[t * kR + r] = dot of the n elements of weight row r and token t.
-  template <int kR, int kT>
-  static void DotTile(const float* w, int64_t w_stride, const float* x, int64_t x_stride,
-                      int64_t n, float* sums) {
+  template <int kR, int kT, typename Weights>
+  static void DotTile(const Weights& w, const float* x, int64_t x_stride, int64_t n, float* sums) {
     F32 lanes[kR][kT][2];
     for (auto& row : lanes) {
       for (auto& pair : row) pair[0] = pair[1] = L::Zero();
@@ -43,7 +65,7 @@ struct DotF32Body {
         F32 tokens[kT];
         for (int t = 0; t < kT; ++t) tokens[t] = L::Load(x + t * x_stride + i + half * kWidth);
         for (int r = 0; r < kR; ++r) {
-          const F32 weight = L::Load(w + r * w_stride + i + half * kWidth);
+          const F32 weight = w.Load(r, i + half * kWidth);
           for (int t = 0; t < kT; ++t) {
             lanes[r][t][half] = L::MulAdd(weight, tokens[t], lanes[r][t][half]);
           }
@@ -53,7 +75,7 @@ struct DotF32Body {
     for (int half = 0; half < 2 && i < n; ++half, i += kWidth) {
       const int64_t rest = std::min<int64_t>(kWidth, n - i);
       for (int r = 0; r < kR; ++r) {
-        const F32 weight = L::LoadFirst(w + r * w_stride + i, rest);
+        const F32 weight = w.LoadFirst(r, i, rest);
         for (int t = 0; t < kT; ++t) {
           lanes[r][t][half] =
               L::MulAdd(weight, L::LoadFirst(x + t * x_stride + i, rest), lanes[r][t][half]);
@@ -67,20 +89,20 @@ struct DotF32Body {
     }
   }
 
-  // Stores (first == 0) or adds the products of elements [first, first + n) of kR rows, which lie
-  // at w in f32. One copy serves all weight types.
-  template <int kR>
-  __attribute__((noinline)) static void MultiplyChunk(const float* w, int64_t w_stride,
-                                                      const F32Rows& x, int64_t first, int64_t n,
-                                                      float* y, int64_t y_stride) {
+  // Stores (first == 0) or adds the products of elements [first, first + n) of kR rows, which begin
+  // at w. One copy serves all weight types that are dequantised to f32.
+  template <int kR, typename Weights>
+  __attribute__((noinline)) static void MultiplyChunk(const Weights& w, const F32Rows& x,
+                                                      int64_t first, int64_t n, float* y,
+                                                      int64_t y_stride) {
     for (int64_t t = 0; t < x.m; t += kTokens) {
       const int64_t n_tokens = std::min<int64_t>(kTokens, x.m - t);
       const float* tokens = x.x + t * x.stride + first;
       float sums[kTokens * kR];
       switch (n_tokens) {
-        case 1: DotTile<kR, 1>(w, w_stride, tokens, x.stride, n, sums); break;
-        case 2: DotTile<kR, 2>(w, w_stride, tokens, x.stride, n, sums); break;
-        default: DotTile<kR, 3>(w, w_stride, tokens, x.stride, n, sums); break;
+        case 1: DotTile<kR, 1>(w, tokens, x.stride, n, sums); break;
+        case 2: DotTile<kR, 2>(w, tokens, x.stride, n, sums); break;
+        default: DotTile<kR, 3>(w, tokens, x.stride, n, sums); break;
       }
       for (int64_t i = 0; i < n_tokens; ++i) {
         for (int r = 0; r < kR; ++r) {
@@ -97,10 +119,21 @@ struct DotF32Body {
     if constexpr (kType == DType::kF32) {
       const int64_t stride = row_bytes / static_cast<int64_t>(sizeof(float));
       for (int64_t first = 0; first < x.k; first += kChunk) {
-        MultiplyChunk<kR>(reinterpret_cast<const float*>(w) + first, stride, x, first,
-                          std::min(kChunk, x.k - first), y, y_stride);
+        const Plain rows{reinterpret_cast<const float*>(w) + first, stride};
+        MultiplyChunk<kR>(rows, x, first, std::min(kChunk, x.k - first), y, y_stride);
       }
-    } else {
+      return;
+    }
+    if constexpr (kType == DType::kBF16 || kType == DType::kF16) {
+      if (x.m <= kTokens) {
+        for (int64_t first = 0; first < x.k; first += kChunk) {
+          const Halves<kType> rows{w + 2 * first, row_bytes};
+          MultiplyChunk<kR>(rows, x, first, std::min(kChunk, x.k - first), y, y_stride);
+        }
+        return;
+      }
+    }
+    if constexpr (kType != DType::kF32) {
       alignas(64) float buffer[kR * kChunk];
       for (int64_t first = 0; first < x.k; first += kChunk) {
         const int64_t n = std::min(kChunk, x.k - first);
@@ -108,7 +141,7 @@ struct DotF32Body {
           Isa::template Dequantize<kType>(w + r * row_bytes + first * row_bytes / x.k, n,
                                           buffer + r * kChunk);
         }
-        MultiplyChunk<kR>(buffer, kChunk, x, first, n, y, y_stride);
+        MultiplyChunk<kR>(Plain{buffer, kChunk}, x, first, n, y, y_stride);
       }
     }
   }
@@ -117,8 +150,15 @@ struct DotF32Body {
   static void Dot(const WeightRows& w, const F32Rows& x, float* y, int64_t y_stride) noexcept {
     int64_t r = 0;
     // One token is bound by memory, which a single sequential stream reads best; several tokens are
-    // bound by arithmetic.
-    if (x.m > 1) {
+    // bound by arithmetic. A token that meets sixteen-bit weights is four bytes for their two, and
+    // weights on their way push it out of the first-level cache: rows share what they read of it.
+    constexpr bool kHalves = kType == DType::kBF16 || kType == DType::kF16;
+    if (kHalves && x.m == 1) {
+      constexpr int kMany = Isa::kTileRowsOfOne;
+      for (; r + kMany <= w.n_rows; r += kMany) {
+        MultiplyRows<kType, kMany>(w.data + r * w.row_bytes, w.row_bytes, x, y + r, y_stride);
+      }
+    } else if (x.m > 1) {
       for (; r + kRows <= w.n_rows; r += kRows) {
         MultiplyRows<kType, kRows>(w.data + r * w.row_bytes, w.row_bytes, x, y + r, y_stride);
       }

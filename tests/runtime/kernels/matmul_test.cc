@@ -236,6 +236,28 @@ TEST_CASE("re-laid weights give the bits of the file's layout, few tokens those 
   }
 }
 
+TEST_CASE("BF16 weights through oneDNN: in parts or widened, the same to f32 rounding") {
+  ThreadTeam one(1, false);
+  const auto reference = MakeReferenceBackend(1, 4096);
+  for (const DType type : {DType::kBF16, DType::kF16}) {
+    std::mt19937 rng(36);
+    const int64_t rows = 150, cols = 1056, m = 140;  // neither whole blocks nor whole steps
+    const std::vector<std::byte> bytes = test::RandomWeights(type, rows, cols, rng);
+    const TensorView weight = test::MatrixView(type, rows, cols, bytes);
+    const std::vector<float> x = test::RandomActivations(m * cols, rng);
+    const std::vector<float> expected = Product(one, *reference, weight, x, m);
+    for (const IsaLevel level : Levels()) {
+      for (const bool split : {false, true}) {
+        MatmulTuning tuning;
+        tuning.set_splits_bf16(split);
+        CAPTURE(Info(type).name, IsaLevelName(level), split);
+        const auto backend = MakeFastBackend(Precision::kFast, 1, level, true, tuning);
+        CHECK(RelativeError(Product(one, *backend, weight, x, m, level), expected) < 1e-6);
+      }
+    }
+  }
+}
+
 TEST_CASE("routes") {
   CHECK(ChooseRoute(IsaLevel::kScalar, Precision::kFast, DType::kQ4_K, 512) == Route::kDotQ8);
   CHECK(ChooseRoute(IsaLevel::kScalar, Precision::kExact, DType::kQ4_K, 1) == Route::kDotF32);
