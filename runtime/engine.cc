@@ -180,7 +180,7 @@ void Engine::Parts::Prepare(bool on_described_machine) {
   if (options.n_ctx < 1) {
     throw std::runtime_error("a context of at least one token is needed (-c)");
   }
-  if (options.chunk_tokens < 1) throw std::runtime_error("-ub must be at least 1");
+  if (options.chunk_tokens < 0) throw std::runtime_error("-ub must be at least 1");
   store = WeightStore::Open(options.model_path);
   RefuseUnsupported(*store);
 
@@ -201,7 +201,7 @@ void Engine::Parts::Prepare(bool on_described_machine) {
     usable = 0;
     for (const Topology::Node& node : topology.nodes) usable += node.memory_bytes;
   }
-  plan = PlanMemory(options, *store, pager.get(), places, usable);
+  plan = PlanMemory(&options, *store, pager.get(), places, usable);
   PlaceOnNodes(on_described_machine);
 }
 

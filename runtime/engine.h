@@ -39,7 +39,7 @@ struct EngineOptions {
   bool pin_threads = true;
   NumaChoice numa;
   int64_t n_ctx = 8192;        // positions per session
-  int64_t chunk_tokens = 512;  // -ub: largest chunk of a prefill
+  int64_t chunk_tokens = 0;  // -ub: largest chunk of a prefill; 0: chosen, see PlanMemory
   MemoryMode mode = MemoryMode::kAuto;
   std::optional<uint64_t> memory_bytes;  // --memory: the whole budget
   IoBackend io = IoBackend::kAuto;

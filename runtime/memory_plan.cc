@@ -16,8 +16,35 @@ namespace {
 // Memory that is ours but in no row of the table: binary, stacks, small allocations.
 constexpr uint64_t kSlackBytes = 128 * kMiB;
 
+// Prompt tokens computed at once, where nobody says.
+constexpr int64_t kChunkTokens = 512;
+constexpr int64_t kMostPagedChunkTokens = 4096;
+constexpr uint64_t kPagedChunkFraction = 32;
+
 // Without --memory this part of the free memory (1/20) is left to others, whose needs change.
 constexpr uint64_t kSparedFraction = 20;
+
+uint64_t WorkspaceBytes(const ModelConfig& config, int64_t chunk_tokens,
+                        const std::vector<WorkerPlace>& places) {
+  return Model::WorkspaceBytes(config, chunk_tokens, CountNodes(places),
+                               static_cast<int>(places.size()));
+}
+
+// See PlanMemory. `plan` is that of the shortest chunk.
+int64_t PagedChunkTokens(const EngineOptions& options, const ModelConfig& config,
+                         const std::vector<WorkerPlace>& places, const MemoryPlan& plan) {
+  const uint64_t least = WorkspaceBytes(config, kChunkTokens, places);
+  for (int64_t chunk = kMostPagedChunkTokens; chunk > kChunkTokens; chunk /= 2) {
+    const uint64_t more = WorkspaceBytes(config, chunk, places) - least;
+    if (chunk <= options.n_ctx && more <= plan.cache_budget_bytes / kPagedChunkFraction) {
+      return chunk;
+    }
+  }
+  return kChunkTokens;
+}
+
+MemoryPlan PlanFor(const EngineOptions& options, const WeightStore& store, const Pager* pager,
+                   const std::vector<WorkerPlace>& places, uint64_t usable);
 
 }  // namespace
 
@@ -50,15 +77,27 @@ CachePlan PlanSlots(const EngineOptions& options, const WeightStore& store, cons
   return PlanCache(store, pager, budget, plan.prefetch, partition);
 }
 
-MemoryPlan PlanMemory(const EngineOptions& options, const WeightStore& store, const Pager* pager,
+MemoryPlan PlanMemory(EngineOptions* options, const WeightStore& store, const Pager* pager,
                       const std::vector<WorkerPlace>& places, uint64_t usable) {
+  if (options->chunk_tokens > 0) return PlanFor(*options, store, pager, places, usable);
+  options->chunk_tokens = kChunkTokens;
+  MemoryPlan plan = PlanFor(*options, store, pager, places, usable);
+  if (plan.mode != MemoryMode::kPaged) return plan;
+  options->chunk_tokens = PagedChunkTokens(*options, store.config(), places, plan);
+  return PlanFor(*options, store, pager, places, usable);
+}
+
+namespace {
+
+MemoryPlan PlanFor(const EngineOptions& options, const WeightStore& store, const Pager* pager,
+                   const std::vector<WorkerPlace>& places, uint64_t usable) {
   const ModelConfig& config = store.config();
   MemoryPlan plan;
   plan.rows = {
       {"sequence state, " + std::to_string(options.n_ctx) + " positions",
        SequenceState::BytesFor(config, options.n_ctx) + SequenceState::BytesFor(config, 0)},
-      {"workspace", Model::WorkspaceBytes(config, options.chunk_tokens, CountNodes(places),
-                                          static_cast<int>(places.size()))},
+      {"workspace, chunks of " + std::to_string(options.chunk_tokens) + " tokens",
+       WorkspaceBytes(config, options.chunk_tokens, places)},
       {"program", kSlackBytes}};
   if (options.result_bytes) plan.rows.push_back({"results", options.result_bytes(config)});
   uint64_t fixed = 0;
@@ -108,6 +147,8 @@ MemoryPlan PlanMemory(const EngineOptions& options, const WeightStore& store, co
                    {{"weights outside the experts", dense}, CacheRow(plan.cache, config)});
   return plan;
 }
+
+}  // namespace
 
 std::string_view MemoryModeName(MemoryMode mode) {
   switch (mode) {

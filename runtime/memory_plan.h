@@ -26,9 +26,12 @@ struct MemoryPlan {
   CachePlan cache;
 };
 
-// Decides the mode from what may be used. `pager` is null in mapped mode. Throws std::runtime_error
-// with the numbers when the budget cannot be met.
-MemoryPlan PlanMemory(const EngineOptions& options, const WeightStore& store, const Pager* pager,
+// Decides the mode from what may be used, and the length of a prompt's chunks where the options
+// leave it open: 512, which is fastest in memory; in paged mode, where a chunk reads nearly every
+// expert, the longest up to 4096 and the context whose workspace costs the cache no more than one
+// slot in thirty-two. `pager` is null in mapped mode. Throws std::runtime_error with the numbers
+// when the budget cannot be met.
+MemoryPlan PlanMemory(EngineOptions* options, const WeightStore& store, const Pager* pager,
                       const std::vector<WorkerPlace>& places, uint64_t usable);
 
 // The slots of the plan's budget, or so many as the options ask for.

@@ -257,7 +257,7 @@ BenchSetup SetupOf(const BenchOptions& options, Engine& engine) {
   setup.model_type = ModelTypeLabel(engine.store());
   setup.model_size = summary.total_bytes;
   setup.model_n_params = summary.n_parameters;
-  setup.n_ubatch = options.model.chunk_tokens;
+  setup.n_ubatch = engine.options().chunk_tokens;
   setup.n_threads = engine.team().size();
   setup.mode = MemoryModeName(engine.mode());
   setup.isa = IsaLevelName(ActiveIsaLevel());

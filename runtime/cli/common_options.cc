@@ -46,9 +46,9 @@ void AddModelOptions(CLI::App& app, ModelOptions* options) {
       ->capture_default_str()
       ->type_name("N");
   app.add_option("--ubatch-size", options->chunk_tokens,
-                 "(-ub) prompt tokens computed at once; changes speed, not results")
+                 "(-ub) prompt tokens computed at once; changes speed, not results; default: 512, "
+                 "up to 4096 where experts are read from disk")
       ->check(CLI::Range(int64_t{1}, int64_t{65536}))
-      ->capture_default_str()
       ->type_name("N");
   app.add_option("--memory", options->memory,
                  "the whole memory budget, such as 96GiB; default: what is free")

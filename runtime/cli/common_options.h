@@ -23,7 +23,7 @@ struct ModelOptions {
   std::string path;
   int n_threads = 0;
   int64_t n_ctx = 8192;
-  int64_t chunk_tokens = 512;
+  int64_t chunk_tokens = 0;
   std::string memory;  // a size; empty: what is free
   std::string mode = "auto";
   std::string io = "auto";
