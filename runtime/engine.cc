@@ -489,22 +489,16 @@ const PagerOptions& Engine::pager_options() const { return parts_->device.pager;
 
 std::string Engine::TuningLine() const {
   const Parts& parts = *parts_;
-  const MatmulTuning& tuning = parts.calibration.tuning;
-  std::string panels;
-  std::string choices;
+  std::string types;
   for (const DType type : MatrixTypes(*parts.store)) {
-    if (type == DType::kBF16) {
-      choices += tuning.splits_bf16() ? "; BF16 prompts in parts" : "; BF16 prompts widened";
-    }
     if (ActiveKernels().For(type).gemm_panels == nullptr) continue;
-    panels += (panels.empty() ? "; panels unpacked first: " : ", ") +
-              std::string(Info(type).name) + " from " +
-              std::to_string(tuning.gemm_tokens(type));
+    types += (types.empty() ? "" : ", ") + std::string(Info(type).name) + " from " +
+             std::to_string(parts.calibration.tuning.gemm_tokens(type));
   }
-  if (!panels.empty()) choices += panels + " tokens on";
   std::string line;
-  if (!choices.empty() && !parts.calibration.source.empty()) {
-    line = "matmul: " + choices.substr(2) + " (" + parts.calibration.source + ")";
+  if (!types.empty() && !parts.calibration.source.empty()) {
+    line = "matmul: panels unpacked first: " + types + " tokens on (" + parts.calibration.source +
+           ")";
   }
   if (!parts.device.source.empty()) {
     const PagerOptions& pager = parts.device.pager;

@@ -388,35 +388,6 @@ Route ChooseRoute(IsaLevel level, Precision precision, DType type, int64_t m,
   return Route::kDotQ8;
 }
 
-bool SplittingBf16IsFaster(IsaLevel level, int64_t cols) {
-  if (!kWithOneDnn || level != IsaLevel::kAvx512 || !CpuFeatures::Detect().avx512_bf16) {
-    return false;
-  }
-  constexpr int64_t kRows = 512;
-  constexpr int64_t kTokens = 64;
-  TensorView weight;
-  weight.type = DType::kBF16;
-  weight.n_dims = 2;
-  weight.shape = {kRows, cols, 1, 1};
-  weight.bytes = static_cast<uint64_t>(kRows) * weight.row_bytes();
-  const NodeBuffer zeros = NodeBuffer::Allocate(weight.bytes, "calibration");
-  std::memset(zeros.data(), 0, weight.bytes);
-  weight.data = zeros.data();
-  const std::vector<float> x(static_cast<size_t>(kTokens * cols), 1.0f);
-  std::vector<float> y(static_cast<size_t>(kTokens * kRows));
-  Activations activations(kTokens, cols, level);
-  activations.Prepare(Worker{}, x.data(), kTokens, cols, cols, kActF32);
-  const auto seconds = [&](bool split) {
-    MatmulTuning tuning;
-    tuning.set_splits_bf16(split);
-    const auto backend = MakeFastBackend(Precision::kFast, 1, level, false, tuning);
-    const auto run = [&] { backend->Multiply(Worker{}, weight, activations, y.data(), kRows); };
-    run();  // compiles the primitive
-    return BestSeconds(run);
-  };
-  return seconds(true) < seconds(false);
-}
-
 std::unique_ptr<MatmulBackend> MakeFastBackend(Precision precision, int n_workers, IsaLevel level,
                                                bool residual, const MatmulTuning& tuning) {
   STOKER_CHECK(n_workers > 0);

@@ -40,8 +40,4 @@ enum class Route {
 Route ChooseRoute(IsaLevel level, Precision precision, DType type, int64_t m,
                   const MatmulTuning& tuning = {});
 
-// Whether many tokens on BF16 weights are faster by kOneDnnBf16 than by kOneDnnWidened, on this
-// machine and rows of `cols`: where matrix units multiply bf16. Both are accurate to f32.
-bool SplittingBf16IsFaster(IsaLevel level, int64_t cols);
-
 }  // namespace stoker

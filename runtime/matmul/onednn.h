@@ -1,10 +1,10 @@
 #pragma once
 
-// Products through oneDNN, weights in the file's own row-major layout. Plain layouts lose nothing
+// Products through oneDNN, weights in the file's own row-major layout. Plain layouts lose little
 // where this is used: f32 reaches the read bandwidth, and for many tokens the library packs as it
-// goes (measured on Zen 4, bf16 6144 x 1024, M = 1024: 213 GFLOP/s a core plain, 224 pre-blocked by
-// 64; for one token our own kernels read plain bf16 faster than it reads blocked). Each worker runs
-// primitives on its own range of weight rows, so threads, pinning and placement stay the team's.
+// goes (measured on Zen 4, bf16 6144 x 1024, M = 512: 213 GFLOP/s a core plain, 223 pre-blocked).
+// Each worker runs primitives on its own range of weight rows, so threads, pinning and placement
+// stay the team's.
 // Primitives are compiled once per shape and kept per worker. Bits may differ between numbers of
 // tokens (other kernels for other shapes), within f32 rounding. The only room of oneDNN's headers
 // is this file's source.

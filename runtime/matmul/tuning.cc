@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <limits>
 #include <optional>
 #include <string_view>
 #include <vector>
@@ -12,19 +13,31 @@
 #include "numa/node_buffer.h"
 #include "runtime/kernels/panel_layout.h"
 #include "runtime/matmul/activations.h"
-#include "runtime/matmul/fast_backend.h"
 
 namespace stoker {
 namespace {
 
 // Weights come from memory, not from the cache, when experts take turns.
 constexpr int64_t kRows = 1024;
+constexpr int kRepetitions = 3;
 // In this order; the first from which unpacking first stays ahead is the choice.
 constexpr std::array<int64_t, 8> kTokens = {4,  8,  12, 16,
                                             24, 32, 48, MatmulTuning::kMostGemmTokens};
 
 // Counts up when kernels change so much that old measurements mislead.
 constexpr int kFormat = 3;
+
+template <typename F>
+double BestSeconds(F&& run) {
+  double best = std::numeric_limits<double>::max();
+  for (int i = 0; i < kRepetitions; ++i) {
+    const auto start = std::chrono::steady_clock::now();
+    run();
+    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
+    best = std::min(best, took.count());
+  }
+  return best;
+}
 
 KeptValues ValuesOf(const KernelTable& kernels, int64_t cols,
                     const std::filesystem::path& directory) {
@@ -81,17 +94,8 @@ Calibration Calibrate(const KernelTable& kernels, std::span<const DType> types, 
   Calibration result;
   bool measured = false;
   for (const DType type : types) {
-    const std::string_view name = Info(type).name;
-    if (type == DType::kBF16) {
-      std::optional<int64_t> split = kept.Find(name, 0, 1);
-      if (!split) {
-        split = SplittingBf16IsFaster(kernels.level, cols) ? 1 : 0;
-        kept.Set(name, *split);
-        measured = true;
-      }
-      result.tuning.set_splits_bf16(*split == 1);
-    }
     if (kernels.For(type).gemm_panels == nullptr) continue;
+    const std::string_view name = Info(type).name;
     std::optional<int64_t> tokens = kept.Find(name, 2, MatmulTuning::kMostGemmTokens);
     if (!tokens) {
       tokens = MeasureGemmTokens(kernels, type, cols);

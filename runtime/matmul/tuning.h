@@ -1,21 +1,18 @@
 #pragma once
 
 // What is measured on this machine instead of assumed: from how many tokens on it pays to unpack
-// panels of weights first (gemm_panels) instead of in registers for every few tokens (dot_panels),
-// which give the same bits; and how many tokens are multiplied with BF16 weights, which differ by
-// f32 rounding. Results are kept in a small file per machine and row length. Values; Calibrate is
-// for one thread.
+// panels of weights first (gemm_panels) instead of in registers for every few tokens (dot_panels).
+// Both give the same bits, so a measurement changes nothing but speed. Results are kept in a small
+// file per machine and row length. Values; Calibrate is for one thread.
 
-#include <algorithm>
 #include <array>
-#include <chrono>
 #include <cstdint>
 #include <filesystem>
-#include <limits>
 #include <span>
 #include <string>
 
 #include "mmap/dtype.h"
+#include "numa/cpu_features.h"
 #include "runtime/kernels/kernel_table.h"
 
 namespace stoker {
@@ -27,34 +24,25 @@ class MatmulTuning {
   // Measured no further: with so many tokens unpacking costs next to nothing.
   static constexpr int64_t kMostGemmTokens = 64;
 
-  MatmulTuning() { gemm_tokens_.fill(kDefaultGemmTokens); }
+  MatmulTuning() : splits_bf16_(CpuFeatures::Detect().amx_bf16) {
+    gemm_tokens_.fill(kDefaultGemmTokens);
+  }
 
   int64_t gemm_tokens(DType type) const { return gemm_tokens_[static_cast<size_t>(type)]; }
   void set_gemm_tokens(DType type, int64_t tokens) {
     gemm_tokens_[static_cast<size_t>(type)] = tokens;
   }
 
-  // Route::kOneDnnBf16 instead of kOneDnnWidened (fast_backend.h).
+  // Route::kOneDnnBf16 instead of kOneDnnWidened (fast_backend.h). Not measured, for they round
+  // differently: three products of bf16 beat one of f32 where matrix units make them, and lose to it
+  // elsewhere (Zen 4, 512 tokens: 67 against 108 GFLOP/s a core).
   bool splits_bf16() const { return splits_bf16_; }
   void set_splits_bf16(bool split) { splits_bf16_ = split; }
 
  private:
-  bool splits_bf16_ = false;
+  bool splits_bf16_;
   std::array<int64_t, static_cast<size_t>(DType::kCount)> gemm_tokens_;
 };
-
-// The shortest of a few runs, in seconds.
-template <typename F>
-double BestSeconds(F&& run) {
-  double best = std::numeric_limits<double>::max();
-  for (int i = 0; i < 3; ++i) {
-    const auto start = std::chrono::steady_clock::now();
-    run();
-    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
-    best = std::min(best, took.count());
-  }
-  return best;
-}
 
 // Times both kernels of one type on some thousand rows of `cols` columns, which no second-level
 // cache holds, for up to a tenth of a second. The default for a type without them.
