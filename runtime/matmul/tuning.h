@@ -34,8 +34,8 @@ class MatmulTuning {
   }
 
   // Route::kOneDnnBf16 instead of kOneDnnWidened (fast_backend.h). Not measured, for they round
-  // differently: three products of bf16 beat one of f32 where matrix units make them, and lose to it
-  // elsewhere (Zen 4, 512 tokens: 67 against 108 GFLOP/s a core).
+  // differently: three products of bf16 beat one of f32 where matrix units make them, and lose to
+  // it elsewhere (Zen 4, 512 tokens: 67 against 108 GFLOP/s a core).
   bool splits_bf16() const { return splits_bf16_; }
   void set_splits_bf16(bool split) { splits_bf16_ = split; }
 
