@@ -33,8 +33,6 @@ struct PanelGemmBody {
   static constexpr int kPanels = 16;
   static constexpr int64_t kChunk = 512;
   static constexpr int64_t kChunkBlocks = kChunk / kSubBlock;
-
-  static constexpr int64_t kChunkGroups = kChunk / kGroup;
   static constexpr int64_t kVector = kStripRows * static_cast<int64_t>(sizeof(float));
 
   // One strip of unpacked rows: codes [kChunk / 4][kStripRows][4]; vectors of the chunk's spans:
@@ -155,8 +153,7 @@ struct PanelGemmBody {
         }
         for (int64_t b = 0; b < kSpans; b += 2) {
           for (int s = 0; s < kStrips; ++s) {
-            const auto pairs =
-                L::LoadBytes(strips[s].pairs + (first_block + b) / 2 * kVector);
+            const auto pairs = L::LoadBytes(strips[s].pairs + (first_block + b) / 2 * kVector);
             for (int t = 0; t < kT; ++t) {
               scaled_sums[s][t] =
                   L::AddPairs(scaled_sums[s][t], pairs, sums + t * x.sum_stride + b);
@@ -215,8 +212,7 @@ struct PanelGemmBody {
                                                      int64_t y_stride, int64_t n_rows) {
     for (int64_t group = 0; group * kGroup < n_columns; ++group) {
       const int64_t n_blocks = std::min(kGroup, n_columns - group * kGroup) / 32;
-      MultiplyGroup<kType, kT>(w, x, group, n_blocks, first && group == 0, y, y_stride,
-                               n_rows);
+      MultiplyGroup<kType, kT>(w, x, group, n_blocks, first && group == 0, y, y_stride, n_rows);
     }
   }
 
