@@ -24,6 +24,11 @@ void SwiGlu(const float* gate, const float* up, float* out, int64_t n) noexcept;
 
 float Dot(const float* x, const float* y, int64_t n) noexcept;
 void Axpy(float a, const float* x, float* y, int64_t n) noexcept;    // y += a x
+// The same for n_rows rows of n, one behind the other: out[i] = Dot(x, row i), added in an order
+// that depends on n, n_rows and i; y += a[i] times row i, in the order of the rows, with the bits
+// of Axpy.
+void DotRows(const float* x, const float* rows, int64_t n_rows, int64_t n, float* out) noexcept;
+void AxpyRows(const float* a, const float* rows, int64_t n_rows, float* y, int64_t n) noexcept;
 void ScaleAdd(float a, const float* x, float b, const float* y, float* out,
               int64_t n) noexcept;                                   // out = a x + b y
 void Scale(float a, float* x, int64_t n) noexcept;                   // x *= a
@@ -49,6 +54,8 @@ struct VectorOps {
   void (*swiglu)(const float*, const float*, float*, int64_t) noexcept;
   float (*dot)(const float*, const float*, int64_t) noexcept;
   void (*axpy)(float, const float*, float*, int64_t) noexcept;
+  void (*dot_rows)(const float*, const float*, int64_t, int64_t, float*) noexcept;
+  void (*axpy_rows)(const float*, const float*, int64_t, float*, int64_t) noexcept;
   void (*scale_add)(float, const float*, float, const float*, float*, int64_t) noexcept;
   void (*scale)(float, float*, int64_t) noexcept;
   float (*max_value)(const float*, int64_t) noexcept;

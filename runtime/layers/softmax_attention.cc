@@ -12,8 +12,9 @@
 namespace stoker {
 namespace {
 
-// Keys per block: scores of a tile (64 rows at M1's shape) stay at 16 KiB.
-constexpr int64_t kBlockKeys = 64;
+// Keys per block: at M1's shape 16 KiB, which stay in the first-level cache for all query heads
+// that share them.
+constexpr int64_t kBlockKeys = 32;
 // Tokens per tile; with M1's 8 query heads per kv head a tile has 64 query rows.
 constexpr int64_t kTileTokens = 8;
 // A range of keys is folded on its own, then merged: the unit that one-token decode spreads over
@@ -69,8 +70,7 @@ void FoldKeys(const Tile& tile, const float* keys, const float* values, int64_t 
       if (visible <= 0) continue;
       for (int64_t head = 0; head < tile.group; ++head) {
         const int64_t r = token * tile.group + head;
-        const float* q = tile.q + r * d;
-        for (int64_t i = 0; i < visible; ++i) scores[i] = Dot(q, keys + (block + i) * d, d);
+        DotRows(tile.q + r * d, keys + block * d, visible, d, scores);
         const float block_max = MaxValue(scores, visible);
         float* acc = fold.acc + r * d;
         if (block_max > fold.max[r]) {
@@ -82,7 +82,7 @@ void FoldKeys(const Tile& tile, const float* keys, const float* values, int64_t 
         float block_sum = 0.0f;
         ExpSumInPlace(scores, fold.max[r], visible, &block_sum);
         fold.sum[r] += block_sum;
-        for (int64_t i = 0; i < visible; ++i) Axpy(scores[i], values + (block + i) * d, acc, d);
+        AxpyRows(scores, values + block * d, visible, acc, d);
       }
     }
   }
