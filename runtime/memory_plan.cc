@@ -43,9 +43,6 @@ int64_t PagedChunkTokens(const EngineOptions& options, const ModelConfig& config
   return kChunkTokens;
 }
 
-MemoryPlan PlanFor(const EngineOptions& options, const WeightStore& store, const Pager* pager,
-                   const std::vector<WorkerPlace>& places, uint64_t usable);
-
 }  // namespace
 
 std::string_view LeftOnDisk(const ModelConfig& config) {
@@ -77,18 +74,9 @@ CachePlan PlanSlots(const EngineOptions& options, const WeightStore& store, cons
   return PlanCache(store, pager, budget, plan.prefetch, partition);
 }
 
-MemoryPlan PlanMemory(EngineOptions* options, const WeightStore& store, const Pager* pager,
-                      const std::vector<WorkerPlace>& places, uint64_t usable) {
-  if (options->chunk_tokens > 0) return PlanFor(*options, store, pager, places, usable);
-  options->chunk_tokens = kChunkTokens;
-  MemoryPlan plan = PlanFor(*options, store, pager, places, usable);
-  if (plan.mode != MemoryMode::kPaged) return plan;
-  options->chunk_tokens = PagedChunkTokens(*options, store.config(), places, plan);
-  return PlanFor(*options, store, pager, places, usable);
-}
-
 namespace {
 
+// See PlanMemory; the length of chunks is known.
 MemoryPlan PlanFor(const EngineOptions& options, const WeightStore& store, const Pager* pager,
                    const std::vector<WorkerPlace>& places, uint64_t usable) {
   const ModelConfig& config = store.config();
@@ -149,6 +137,17 @@ MemoryPlan PlanFor(const EngineOptions& options, const WeightStore& store, const
 }
 
 }  // namespace
+
+MemoryPlan PlanMemory(EngineOptions* options, const WeightStore& store, const Pager* pager,
+                      const std::vector<WorkerPlace>& places, uint64_t usable) {
+  if (options->chunk_tokens > 0) return PlanFor(*options, store, pager, places, usable);
+  options->chunk_tokens = kChunkTokens;
+  MemoryPlan plan = PlanFor(*options, store, pager, places, usable);
+  if (plan.mode != MemoryMode::kPaged) return plan;
+  options->chunk_tokens = PagedChunkTokens(*options, store.config(), places, plan);
+  if (options->chunk_tokens == kChunkTokens) return plan;
+  return PlanFor(*options, store, pager, places, usable);
+}
 
 std::string_view MemoryModeName(MemoryMode mode) {
   switch (mode) {

@@ -47,6 +47,15 @@ class OneDnn::PerWorker {
         {{DNNL_ARG_SRC, product.x}, {DNNL_ARG_WEIGHTS, product.w}, {DNNL_ARG_DST, product.y}});
   }
 
+  void MultiplyOrAbort(const Shape& shape, const void* w, const void* x, float* y) noexcept {
+    if (std::get<1>(shape) == 0 || std::get<2>(shape) == 0) return;  // no tokens, no rows
+    try {
+      Multiply(shape, w, x, y);
+    } catch (const std::exception& error) {
+      STOKER_CHECK_MSG(false, error.what());
+    }
+  }
+
   // The shape of a product whose strides are those of whole rows, but for y's.
   static Shape Of(Type type, int64_t m, int64_t n, int64_t k, int64_t y_stride) {
     return {type, m, n, k, k, y_stride};
@@ -134,22 +143,12 @@ OneDnn::~OneDnn() = default;
 
 void OneDnn::Multiply(int worker, const float* w, int64_t n_rows, const F32Rows& x, float* y,
                       int64_t y_stride) noexcept {
-  if (n_rows == 0 || x.m == 0) return;
-  try {
-    workers_[worker].Multiply({Type::f32, x.m, n_rows, x.k, x.stride, y_stride}, w, x.x, y);
-  } catch (const std::exception& error) {
-    STOKER_CHECK_MSG(false, error.what());
-  }
+  workers_[worker].MultiplyOrAbort({Type::f32, x.m, n_rows, x.k, x.stride, y_stride}, w, x.x, y);
 }
 
 void OneDnn::Multiply(int worker, const uint16_t* w, int64_t n_rows, const uint16_t* x, int64_t m,
                       int64_t k, float* y, int64_t y_stride) noexcept {
-  if (n_rows == 0 || m == 0) return;
-  try {
-    workers_[worker].Multiply(PerWorker::Of(Type::bf16, m, n_rows, k, y_stride), w, x, y);
-  } catch (const std::exception& error) {
-    STOKER_CHECK_MSG(false, error.what());
-  }
+  workers_[worker].MultiplyOrAbort(PerWorker::Of(Type::bf16, m, n_rows, k, y_stride), w, x, y);
 }
 
 std::string OneDnn::Version() {

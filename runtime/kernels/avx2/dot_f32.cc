@@ -62,24 +62,15 @@ struct Isa {
     if constexpr (kType == DType::kF16) return _mm256_cvtph_ps(halves);
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16));
   }
-  template <DType kType>
-  static STOKER_INLINE __m256 LoadHalves(const std::byte* bytes) {
-    return Widen<kType>(Load16(bytes));
+  static STOKER_INLINE __m128i LoadHalves(const std::byte* bytes) {
+    return Load16(bytes);
   }
-  template <DType kType>
-  static STOKER_INLINE __m256 LoadFirstHalves(const std::byte* bytes, int64_t n) {
-    return Widen<kType>(LoadFirst8(bytes, n));
+  static STOKER_INLINE __m128i LoadFirstHalves(const std::byte* bytes, int64_t n) {
+    return LoadFirst8(bytes, n);
   }
-
   template <DType kType>
   static void Dequantize(const std::byte* bytes, int64_t n, float* out) {
-    if constexpr (kType == DType::kBF16 || kType == DType::kF16) {
-      for (int64_t i = 0; i < n; i += 8) {
-        _mm256_storeu_ps(out + i, LoadFirstHalves<kType>(bytes + 2 * i, n - i));
-      }
-    } else {
-      DequantizeBlocks<kType>(bytes, n, out);
-    }
+    DequantizeBlocks<kType>(bytes, n, out);
   }
 };
 

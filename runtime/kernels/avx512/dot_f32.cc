@@ -49,24 +49,15 @@ struct Isa {
     if constexpr (kType == DType::kF16) return _mm512_cvtph_ps(halves);
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
   }
-  template <DType kType>
-  static STOKER_INLINE __m512 LoadHalves(const std::byte* bytes) {
-    return Widen<kType>(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(bytes)));
+  static STOKER_INLINE __m256i LoadHalves(const std::byte* bytes) {
+    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(bytes));
   }
-  template <DType kType>
-  static STOKER_INLINE __m512 LoadFirstHalves(const std::byte* bytes, int64_t n) {
-    return Widen<kType>(LoadFirst16(bytes, n));
+  static STOKER_INLINE __m256i LoadFirstHalves(const std::byte* bytes, int64_t n) {
+    return LoadFirst16(bytes, n);
   }
-
   template <DType kType>
   static void Dequantize(const std::byte* bytes, int64_t n, float* out) {
-    if constexpr (kType == DType::kBF16 || kType == DType::kF16) {
-      for (int64_t i = 0; i < n; i += 16) {
-        _mm512_storeu_ps(out + i, LoadFirstHalves<kType>(bytes + 2 * i, n - i));
-      }
-    } else {
-      DequantizeBlocks<kType>(bytes, n, out);
-    }
+    DequantizeBlocks<kType>(bytes, n, out);
   }
 };
 

@@ -1,9 +1,10 @@
 #pragma once
 
 // Products with full-precision activations, any weight type and any number of tokens, over f32
-// lanes of any width. `Isa` names the instruction set: Isa::Lanes, Isa::Dequantize<type>(bytes, n,
-// out), which writes n elements and may write zeros up to the next multiple of 256, and for F16 and
-// BF16 Isa::LoadHalves<type>(bytes) and LoadFirstHalves<type>(bytes, n), a vector of f32.
+// lanes of any width. `Isa` names the instruction set: Isa::Lanes; Isa::Dequantize<type>(bytes, n,
+// out) for blocks, which writes n elements and may write zeros up to the next multiple of 256; and
+// for F16 and BF16 Isa::Widen<type>, a vector of f32 from what Isa::LoadHalves(bytes) or
+// LoadFirstHalves(bytes, n) read: all of a vector's, or the first n where there are fewer.
 //
 // Types: weights dequantised to f32 (one rounding of scale * code + add), f32 fused multiply-adds
 // in two vectors of lanes per chunk of kChunk elements, chunk sums added in f32. The order depends
@@ -30,6 +31,9 @@ struct DotF32Body {
   static constexpr int kRows = Isa::kTileRows;
   static constexpr int kTokens = 3;
 
+  template <DType kType>
+  static constexpr bool kHalves = kType == DType::kBF16 || kType == DType::kF16;
+
   // f32 rows, `stride` elements apart.
   struct Plain {
     const float* w;
@@ -45,10 +49,10 @@ struct DotF32Body {
     const std::byte* w;
     int64_t row_bytes;
     F32 Load(int r, int64_t i) const {
-      return Isa::template LoadHalves<kType>(w + r * row_bytes + 2 * i);
+      return Isa::template Widen<kType>(Isa::LoadHalves(w + r * row_bytes + 2 * i));
     }
     F32 LoadFirst(int r, int64_t i, int64_t n) const {
-      return Isa::template LoadFirstHalves<kType>(w + r * row_bytes + 2 * i, n);
+      return Isa::template Widen<kType>(Isa::LoadFirstHalves(w + r * row_bytes + 2 * i, n));
     }
   };
 
@@ -124,7 +128,7 @@ struct DotF32Body {
       }
       return;
     }
-    if constexpr (kType == DType::kBF16 || kType == DType::kF16) {
+    if constexpr (kHalves<kType>) {
       if (x.m <= kTokens) {
         for (int64_t first = 0; first < x.k; first += kChunk) {
           const Halves<kType> rows{w + 2 * first, row_bytes};
@@ -138,8 +142,13 @@ struct DotF32Body {
       for (int64_t first = 0; first < x.k; first += kChunk) {
         const int64_t n = std::min(kChunk, x.k - first);
         for (int r = 0; r < kR; ++r) {
-          Isa::template Dequantize<kType>(w + r * row_bytes + first * row_bytes / x.k, n,
-                                          buffer + r * kChunk);
+          float* const out = buffer + r * kChunk;
+          if constexpr (kHalves<kType>) {
+            const Halves<kType> row{w + r * row_bytes + 2 * first, row_bytes};
+            for (int64_t i = 0; i < n; i += kWidth) L::Store(out + i, row.LoadFirst(0, i, n - i));
+          } else {
+            Isa::template Dequantize<kType>(w + r * row_bytes + first * row_bytes / x.k, n, out);
+          }
         }
         MultiplyChunk<kR>(Plain{buffer, kChunk}, x, first, n, y, y_stride);
       }
@@ -152,8 +161,7 @@ struct DotF32Body {
     // One token is bound by memory, which a single sequential stream reads best; several tokens are
     // bound by arithmetic. A token that meets sixteen-bit weights is four bytes for their two, and
     // weights on their way push it out of the first-level cache: rows share what they read of it.
-    constexpr bool kHalves = kType == DType::kBF16 || kType == DType::kF16;
-    if (kHalves && x.m == 1) {
+    if (kHalves<kType> && x.m == 1) {
       constexpr int kMany = Isa::kTileRowsOfOne;
       for (; r + kMany <= w.n_rows; r += kMany) {
         MultiplyRows<kType, kMany>(w.data + r * w.row_bytes, w.row_bytes, x, y + r, y_stride);
