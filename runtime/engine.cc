@@ -494,6 +494,10 @@ std::string Engine::TuningLine() const {
     if (ActiveKernels().For(type).gemm_panels == nullptr) continue;
     types += (types.empty() ? "" : ", ") + std::string(Info(type).name) + " from " +
              std::to_string(parts.calibration.tuning.gemm_tokens(type));
+    const int64_t scaled = parts.calibration.tuning.scaled_tokens(type);
+    if (ActiveKernels().For(type).planes > 0 && scaled < MatmulTuning::kNever) {
+      types += " (micro-kernel from " + std::to_string(scaled) + ")";
+    }
   }
   std::string line;
   if (!types.empty() && !parts.calibration.source.empty()) {

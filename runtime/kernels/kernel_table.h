@@ -13,6 +13,7 @@
 #include "mmap/dtype.h"
 #include "numa/cpu_features.h"
 #include "runtime/kernels/activation_rows.h"
+#include "runtime/kernels/scaled_group.h"
 
 namespace stoker {
 
@@ -46,6 +47,22 @@ struct TypeKernels {
   // tokens. Worth it from about eight tokens on.
   void (*gemm_panels)(const std::byte* panels, int64_t n_rows, const Q8Rows& x, std::byte* scratch,
                       float* y, int64_t y_stride) noexcept;
+
+  // The same for a matrix unit, which multiplies bytes and nothing else (matmul/scaled_products.h).
+  // 0 and null for formats without super-blocks and at levels without AVX-512.
+  // Bytes that code times scale takes: planes of a ScaledGroup.
+  int planes;
+  // From one group of n_panels <= 4 panels, panel_bytes apart.
+  void (*scale_panels)(const std::byte* tile, int64_t panel_bytes, int64_t n_panels,
+                       ScaledGroup* to) noexcept;
+  // totals += (of group 0: totals =) what this group's products come to, for all rows of `w`:
+  // products[plane * plane_stride + t * kScaledRows + r] is the sum over c of planes[plane][r, c]
+  // (code[t, c] + kCodeOffset). The bits of gemm_panels where every partial sum of code times scale
+  // times code is below 2^24 in magnitude, as all but constructed rows have it: here the sums are
+  // integers. products is aligned to a vector.
+  void (*add_scaled)(const ScaledGroup& w, const int32_t* products, int64_t plane_stride,
+                     const Q8Rows& x, int64_t group, float* totals,
+                     int64_t totals_stride) noexcept;
 
   // f32 activations, f32 products and accumulation in several lanes. Tolerance against scalar
   // (f64 accumulation): 2e-6 of sum |w x|.

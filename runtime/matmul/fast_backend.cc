@@ -15,6 +15,7 @@
 #include "runtime/kernels/kernel_table.h"
 #include "runtime/kernels/panel_layout.h"
 #include "runtime/kernels/vector_ops.h"
+#include "runtime/matmul/scaled_products.h"
 
 #if STOKER_WITH_ONEDNN
 #include "runtime/matmul/onednn.h"
@@ -78,6 +79,9 @@ class FastBackend final : public MatmulBackend {
           KernelScratchBytes() + kResidualBytes + std::max(kPanelScratchBytes, kOneDnnScratchBytes),
           "matmul scratch"));
     }
+    if (precision == Precision::kFast && level == IsaLevel::kAvx512 && tuning.scales_any()) {
+      scaled_ = ScaledProducts::Make(n_workers);
+    }
   }
 
   std::string_view name() const override { return name_; }
@@ -91,6 +95,7 @@ class FastBackend final : public MatmulBackend {
         return kActF32;
       case Route::kDotQ8:
       case Route::kGemmQ8:
+      case Route::kScaledQ8:
         return residual_ && WantsResidual(type) ? kActQ8Residual : kActQ8;
     }
     return kActF32;
@@ -141,6 +146,7 @@ class FastBackend final : public MatmulBackend {
         break;
       case Route::kDotQ8:
       case Route::kGemmQ8:
+      case Route::kScaledQ8:
         ForEachBlock(worker, weight, begin, end, [&](const Block& block) {
           Poll(worker);
           if (residual) {
@@ -178,6 +184,7 @@ class FastBackend final : public MatmulBackend {
     const bool f32 = route == Route::kOneDnnF32 || route == Route::kOneDnnWidened;
     if (f32 && !onednn_->has_f32()) route = Route::kDotF32;
 #endif
+    if (route == Route::kScaledQ8 && scaled_ == nullptr) route = Route::kGemmQ8;
     return route;
   }
 
@@ -334,6 +341,9 @@ class FastBackend final : public MatmulBackend {
       kernels.dot_q8(rows, x, y, y_stride);
     } else if (route == Route::kDotQ8) {
       kernels.dot_panels(rows.data, rows.n_rows, x, y, y_stride);
+    } else if (route == Route::kScaledQ8) {
+      scaled_->Multiply(worker.index, kernels, rows.data, rows.row_bytes, rows.n_rows, x, y,
+                        y_stride);
     } else {
       kernels.gemm_panels(rows.data, rows.n_rows, x, Scratch(worker), y, y_stride);
     }
@@ -364,7 +374,8 @@ class FastBackend final : public MatmulBackend {
 #if STOKER_WITH_ONEDNN
   std::unique_ptr<OneDnn> onednn_;  // null at the scalar level
 #endif
-  std::vector<NodeBuffer> scratch_;  // one per worker
+  std::unique_ptr<ScaledProducts> scaled_;  // null where there is none or it is not wanted
+  std::vector<NodeBuffer> scratch_;         // one per worker
   std::function<void()> poll_;
   Clock::time_point last_poll_;
 };
@@ -384,6 +395,7 @@ Route ChooseRoute(IsaLevel level, Precision precision, DType type, int64_t m,
   const TypeKernels& kernels = KernelsFor(level).For(type);
   const bool quantised = kernels.dot_panels != nullptr || kernels.dot_q8 != nullptr;
   if (precision == Precision::kExact || !quantised) return Route::kDotF32;
+  if (kernels.planes > 0 && m >= tuning.scaled_tokens(type)) return Route::kScaledQ8;
   if (m >= tuning.gemm_tokens(type) && kernels.gemm_panels != nullptr) return Route::kGemmQ8;
   return Route::kDotQ8;
 }

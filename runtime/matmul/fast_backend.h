@@ -18,7 +18,7 @@ namespace stoker {
 // n_workers: the size of the team that will call Multiply. `level` must be one this machine has.
 // `residual`: eight- and six-bit weights also multiply what rounding took from the activations;
 // worth it in a model that mostly has such weights, lost in one whose other weights are coarser.
-// Throws std::system_error when the workers' scratch (under 6 MiB each) cannot be had.
+// Throws std::system_error when the workers' scratch (under 7 MiB each) cannot be had.
 std::unique_ptr<MatmulBackend> MakeFastBackend(Precision precision, int n_workers,
                                                IsaLevel level = ActiveIsaLevel(),
                                                bool residual = true,
@@ -32,6 +32,7 @@ enum class Route {
   kDotF32,         // dequantised to f32, f32 activations
   kDotQ8,          // integer activations, rows unpacked in registers for a few tokens
   kGemmQ8,         // integer activations, panels of weights unpacked once for all tokens
+  kScaledQ8,       // the same through oneDNN's micro-kernel, weights times their scales in int8
 };
 
 // The route the fast backend takes where oneDNN can do on this machine what is asked of it and rows

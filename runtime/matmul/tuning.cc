@@ -4,8 +4,9 @@
 #include <chrono>
 #include <cstring>
 #include <limits>
+#include <memory>
 #include <optional>
-#include <string_view>
+#include <string>
 #include <vector>
 
 #include "mmap/kept_values.h"
@@ -13,6 +14,7 @@
 #include "numa/node_buffer.h"
 #include "runtime/kernels/panel_layout.h"
 #include "runtime/matmul/activations.h"
+#include "runtime/matmul/scaled_products.h"
 
 namespace stoker {
 namespace {
@@ -20,12 +22,13 @@ namespace {
 // Weights come from memory, not from the cache, when experts take turns.
 constexpr int64_t kRows = 1024;
 constexpr int kRepetitions = 3;
-// In this order; the first from which unpacking first stays ahead is the choice.
-constexpr std::array<int64_t, 8> kTokens = {4,  8,  12, 16,
-                                            24, 32, 48, MatmulTuning::kMostGemmTokens};
+constexpr std::array<int64_t, 8> kGemmTokens = {4,  8,  12, 16,
+                                                24, 32, 48, MatmulTuning::kMostGemmTokens};
+constexpr int64_t kMostTokens = 256;
+constexpr std::array<int64_t, 4> kScaledTokens = {32, 64, 128, kMostTokens};
 
 // Counts up when kernels change so much that old measurements mislead.
-constexpr int kFormat = 3;
+constexpr int kFormat = 4;
 
 template <typename F>
 double BestSeconds(F&& run) {
@@ -48,44 +51,68 @@ KeptValues ValuesOf(const KernelTable& kernels, int64_t cols,
               "; " + level + "; rows of " + row};
 }
 
-}  // namespace
-
-int64_t MeasureGemmTokens(const KernelTable& kernels, DType type, int64_t cols) {
-  const TypeKernels& both = kernels.For(type);
-  if (both.dot_panels == nullptr || both.gemm_panels == nullptr) {
-    return MatmulTuning::kDefaultGemmTokens;
+// A matrix of one type, for all its kernels.
+class Bench {
+ public:
+  Bench(const KernelTable& kernels, DType type, int64_t cols)
+      : kernels_(kernels.For(type)),
+        row_bytes_(cols / Info(type).block_elements * Info(type).block_bytes),
+        panels_(NodeBuffer::Allocate(static_cast<size_t>(row_bytes_ * kRows), "calibration")),
+        scratch_(NodeBuffer::Allocate(static_cast<size_t>(kernels.gemm_scratch_bytes),
+                                      "calibration")),
+        y_(static_cast<size_t>(kMostTokens * kRows)),
+        x_(static_cast<size_t>(kMostTokens * cols), 1.0f),
+        activations_(kMostTokens, cols, kernels.level) {
+    // Zeros take as long as any weights.
+    std::memset(panels_.data(), 0, static_cast<size_t>(row_bytes_ * kRows));
+    std::memset(scratch_.data(), 0, static_cast<size_t>(kernels.gemm_scratch_bytes));
+    activations_.Prepare(Worker{}, x_.data(), kMostTokens, cols, cols, kActQ8);
   }
-  const int64_t blocks = cols / Info(type).block_elements;
-  const auto panel_bytes =
-      static_cast<size_t>(blocks) * static_cast<size_t>(Info(type).block_bytes) * kRows;
-  const auto gemm_bytes = static_cast<size_t>(kernels.gemm_scratch_bytes);
-  // Zeros take as long as any weights.
-  NodeBuffer panels = NodeBuffer::Allocate(panel_bytes, "calibration");
-  NodeBuffer scratch = NodeBuffer::Allocate(gemm_bytes, "calibration");
-  std::memset(panels.data(), 0, panel_bytes);
-  std::memset(scratch.data(), 0, gemm_bytes);
 
-  constexpr int64_t kMost = MatmulTuning::kMostGemmTokens;
-  std::vector<float> x(static_cast<size_t>(kMost * cols), 1.0f);
-  std::vector<float> y(static_cast<size_t>(kMost * kRows));
-  Activations activations(kMost, cols, kernels.level);
-  activations.Prepare(Worker{}, x.data(), kMost, cols, cols, kActQ8);
+  double DotSeconds(int64_t m) {
+    return BestSeconds([&] { kernels_.dot_panels(panels_.data(), kRows, Rows(m), y(), kRows); });
+  }
+  double GemmSeconds(int64_t m) {
+    return BestSeconds([&] {
+      kernels_.gemm_panels(panels_.data(), kRows, Rows(m), scratch_.data(), y(), kRows);
+    });
+  }
+  double ScaledSeconds(int64_t m, ScaledProducts* scaled) {
+    return BestSeconds([&] {
+      scaled->Multiply(0, kernels_, panels_.data(), row_bytes_, kRows, Rows(m), y(), kRows);
+    });
+  }
 
-  int64_t choice = kMost;
-  for (const int64_t m : kTokens) {
-    const Q8Rows rows = SliceRows(activations.q8_rows(), 0, m);
-    const double dot =
-        BestSeconds([&] { both.dot_panels(panels.data(), kRows, rows, y.data(), kRows); });
-    const double gemm = BestSeconds(
-        [&] { both.gemm_panels(panels.data(), kRows, rows, scratch.data(), y.data(), kRows); });
-    if (gemm >= dot) {
-      choice = kMost;
-    } else {
-      choice = std::min(choice, m);
+ private:
+  Q8Rows Rows(int64_t m) { return SliceRows(activations_.q8_rows(), 0, m); }
+  float* y() { return y_.data(); }
+
+  const TypeKernels& kernels_;
+  int64_t row_bytes_;
+  NodeBuffer panels_;
+  NodeBuffer scratch_;
+  std::vector<float> y_;
+  std::vector<float> x_;
+  Activations activations_;
+};
+
+// The smallest of `tokens`, which rise, from which on `other` stays slower than `candidate`, both
+// called with a number of tokens; `otherwise` if there is none.
+template <size_t kCount, typename Candidate, typename Other>
+int64_t TokensFrom(const std::array<int64_t, kCount>& tokens, int64_t otherwise,
+                   Candidate&& candidate, Other&& other) {
+  int64_t choice = otherwise;
+  for (const int64_t m : tokens) {
+    if (candidate(m) >= other(m)) {
+      choice = otherwise;
+    } else if (choice == otherwise) {
+      choice = m;
     }
   }
   return choice;
 }
+
+}  // namespace
 
 Calibration Calibrate(const KernelTable& kernels, std::span<const DType> types, int64_t cols,
                       const std::filesystem::path& directory) {
@@ -93,16 +120,39 @@ Calibration Calibrate(const KernelTable& kernels, std::span<const DType> types, 
   KeptValues kept = ValuesOf(kernels, cols, directory);
   Calibration result;
   bool measured = false;
-  for (const DType type : types) {
-    if (kernels.For(type).gemm_panels == nullptr) continue;
-    const std::string_view name = Info(type).name;
-    std::optional<int64_t> tokens = kept.Find(name, 2, MatmulTuning::kMostGemmTokens);
+  std::unique_ptr<ScaledProducts> scaled;
+  const auto kept_or = [&](const std::string& name, int64_t most, auto&& measure) {
+    std::optional<int64_t> tokens = kept.Find(name, 2, most);
     if (!tokens) {
-      tokens = MeasureGemmTokens(kernels, type, cols);
+      tokens = measure();
       kept.Set(name, *tokens);
       measured = true;
     }
-    result.tuning.set_gemm_tokens(type, *tokens);
+    return *tokens;
+  };
+  for (const DType type : types) {
+    const TypeKernels& both = kernels.For(type);
+    if (both.gemm_panels == nullptr) continue;
+    std::optional<Bench> bench;
+    const auto the_bench = [&]() -> Bench& {
+      if (!bench) bench.emplace(kernels, type, cols);
+      return *bench;
+    };
+    const std::string name(Info(type).name);
+    const auto gemm = [&](int64_t m) { return the_bench().GemmSeconds(m); };
+    constexpr int64_t kMostGemm = MatmulTuning::kMostGemmTokens;
+    result.tuning.set_gemm_tokens(type, kept_or(name, kMostGemm, [&] {
+      return TokensFrom(kGemmTokens, kMostGemm, gemm,
+                        [&](int64_t m) { return the_bench().DotSeconds(m); });
+    }));
+    if (both.planes == 0) continue;
+    result.tuning.set_scaled_tokens(type, kept_or(name + ".scaled", MatmulTuning::kNever, [&] {
+      if (scaled == nullptr) scaled = ScaledProducts::Make(1);
+      if (scaled == nullptr) return MatmulTuning::kNever;
+      return TokensFrom(
+          kScaledTokens, MatmulTuning::kNever,
+          [&](int64_t m) { return the_bench().ScaledSeconds(m, scaled.get()); }, gemm);
+    }));
   }
   const auto took = std::chrono::steady_clock::now() - start;
   result.source =

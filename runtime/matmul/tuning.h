@@ -1,10 +1,12 @@
 #pragma once
 
 // What is measured on this machine instead of assumed: from how many tokens on it pays to unpack
-// panels of weights first (gemm_panels) instead of in registers for every few tokens (dot_panels).
-// Both give the same bits, so a measurement changes nothing but speed. Results are kept in a small
+// panels of weights first (gemm_panels) instead of in registers for every few tokens (dot_panels),
+// and from how many on the matrix unit is faster (scaled_products.h). All give the same bits, so a
+// measurement changes nothing but speed. Results are kept in a small
 // file per machine and row length. Values; Calibrate is for one thread.
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <filesystem>
@@ -24,14 +26,26 @@ class MatmulTuning {
   // Measured no further: with so many tokens unpacking costs next to nothing.
   static constexpr int64_t kMostGemmTokens = 64;
 
+  // Of the matrix unit: built in where there is one, and what stands for "at no number".
+  static constexpr int64_t kDefaultScaledTokens = 64;
+  static constexpr int64_t kNever = int64_t{1} << 30;
+
   MatmulTuning() : splits_bf16_(CpuFeatures::Detect().amx_bf16) {
     gemm_tokens_.fill(kDefaultGemmTokens);
+    scaled_tokens_.fill(CpuFeatures::Detect().amx_int8 ? kDefaultScaledTokens : kNever);
   }
 
   int64_t gemm_tokens(DType type) const { return gemm_tokens_[static_cast<size_t>(type)]; }
   void set_gemm_tokens(DType type, int64_t tokens) {
     gemm_tokens_[static_cast<size_t>(type)] = tokens;
   }
+
+  // Of formats that have planes (kernel_table.h).
+  int64_t scaled_tokens(DType type) const { return scaled_tokens_[static_cast<size_t>(type)]; }
+  void set_scaled_tokens(DType type, int64_t tokens) {
+    scaled_tokens_[static_cast<size_t>(type)] = tokens;
+  }
+  bool scales_any() const { return std::ranges::min(scaled_tokens_) < kNever; }
 
   // Route::kOneDnnBf16 instead of kOneDnnWidened (fast_backend.h). Not measured, for they round
   // differently: three products of bf16 beat one of f32 where matrix units make them, and lose to
@@ -42,20 +56,19 @@ class MatmulTuning {
  private:
   bool splits_bf16_;
   std::array<int64_t, static_cast<size_t>(DType::kCount)> gemm_tokens_;
+  std::array<int64_t, static_cast<size_t>(DType::kCount)> scaled_tokens_;
 };
-
-// Times both kernels of one type on some thousand rows of `cols` columns, which no second-level
-// cache holds, for up to a tenth of a second. The default for a type without them.
-int64_t MeasureGemmTokens(const KernelTable& kernels, DType type, int64_t cols);
 
 struct Calibration {
   MatmulTuning tuning;
   std::string source;  // for verbose output: "measured in 24 ms", or the file it was found in
 };
 
-// The choices for these types: from `directory` where it has them for this machine, these kernels
-// and this row length; measured and written there otherwise. A file that cannot be read or written
-// costs the measurement and nothing else; an empty path means there is none.
+// The choices for these types, of those that have panel kernels: timed on some thousand rows of
+// `cols` columns, which no second-level cache holds, for up to a fifth of a second each. From
+// `directory` where it has them for this machine, these kernels and this row length; measured and
+// written there otherwise. A file that cannot be read or written costs the measurement and nothing
+// else; an empty path means there is none.
 Calibration Calibrate(const KernelTable& kernels, std::span<const DType> types, int64_t cols,
                       const std::filesystem::path& directory);
 

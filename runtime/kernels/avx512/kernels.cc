@@ -10,6 +10,7 @@ KernelTable MakeTable() {
   table.level = IsaLevel::kAvx512;
   table.quantize_q8 = QuantizeQ8;
   AddPanelProducts(&table);
+  AddScaledProducts(&table);
   AddDotF32(&table);
   return table;
 }

@@ -33,6 +33,13 @@ void Put(std::byte* address, T value) {
   std::memcpy(address, &value, sizeof(value));
 }
 
+// Of magnitude 10^u, either sign.
+float RandomScale(std::mt19937& rng, double low_exponent, double high_exponent) {
+  std::uniform_real_distribution<double> exponent(low_exponent, high_exponent);
+  const double magnitude = std::pow(10.0, exponent(rng));
+  return static_cast<float>(rng() % 2 == 0 ? magnitude : -magnitude);
+}
+
 }  // namespace
 
 std::vector<std::byte> RandomWeights(DType type, int64_t rows, int64_t cols, std::mt19937& rng,
@@ -40,11 +47,7 @@ std::vector<std::byte> RandomWeights(DType type, int64_t rows, int64_t cols, std
   const DTypeInfo& info = Info(type);
   const size_t n_blocks = static_cast<size_t>(rows * cols) / info.block_elements;
   std::vector<std::byte> bytes(n_blocks * info.block_bytes);
-  std::uniform_real_distribution<double> exponent(low_exponent, high_exponent);
-  const auto scale = [&] {
-    const double magnitude = std::pow(10.0, exponent(rng));
-    return static_cast<float>(rng() % 2 == 0 ? magnitude : -magnitude);
-  };
+  const auto scale = [&] { return RandomScale(rng, low_exponent, high_exponent); };
   if (info.block_elements == 1) {
     for (size_t i = 0; i < n_blocks; ++i) {
       std::byte* address = bytes.data() + i * info.block_bytes;
@@ -55,13 +58,21 @@ std::vector<std::byte> RandomWeights(DType type, int64_t rows, int64_t cols, std
     return bytes;
   }
   for (std::byte& byte : bytes) byte = static_cast<std::byte>(rng() >> 24);
-  const HalfOffsets offsets = OffsetsOf(type);
-  for (size_t i = 0; i < n_blocks; ++i) {
-    std::byte* block = bytes.data() + i * info.block_bytes;
-    Put(block + offsets.first, F32ToF16(scale()));
-    if (offsets.second >= 0) Put(block + offsets.second, F32ToF16(scale()));
-  }
+  SetRandomScales(type, rng, low_exponent, high_exponent, &bytes);
   return bytes;
+}
+
+void SetRandomScales(DType type, std::mt19937& rng, double low_exponent, double high_exponent,
+                     std::vector<std::byte>* bytes) {
+  const auto block_bytes = static_cast<size_t>(Info(type).block_bytes);
+  const HalfOffsets offsets = OffsetsOf(type);
+  for (size_t at = 0; at < bytes->size(); at += block_bytes) {
+    std::byte* const block = bytes->data() + at;
+    Put(block + offsets.first, F32ToF16(RandomScale(rng, low_exponent, high_exponent)));
+    if (offsets.second >= 0) {
+      Put(block + offsets.second, F32ToF16(RandomScale(rng, low_exponent, high_exponent)));
+    }
+  }
 }
 
 std::vector<float> RandomActivations(int64_t n, std::mt19937& rng) {

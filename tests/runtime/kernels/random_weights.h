@@ -23,6 +23,10 @@ inline constexpr DType kPlainTypes[] = {DType::kF32, DType::kF16, DType::kBF16};
 std::vector<std::byte> RandomWeights(DType type, int64_t rows, int64_t cols, std::mt19937& rng,
                                      double low_exponent = -3.0, double high_exponent = -1.0);
 
+// Gives the blocks of `bytes`, of any content, such scales.
+void SetRandomScales(DType type, std::mt19937& rng, double low_exponent, double high_exponent,
+                     std::vector<std::byte>* bytes);
+
 // Normal values, a few of them ten times as large, as activations are.
 std::vector<float> RandomActivations(int64_t n, std::mt19937& rng);
 

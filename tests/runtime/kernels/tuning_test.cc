@@ -45,6 +45,7 @@ TEST_CASE("measurements are kept, and damaged or foreign ones made again") {
   for (const DType type : {DType::kQ4_K, DType::kQ8_0}) {
     CHECK(first.tuning.gemm_tokens(type) >= 2);
     CHECK(first.tuning.gemm_tokens(type) <= MatmulTuning::kMostGemmTokens);
+    CHECK(first.tuning.scaled_tokens(type) >= 32);
   }
   CHECK(first.tuning.gemm_tokens(DType::kQ2_K) == MatmulTuning::kDefaultGemmTokens);
 
@@ -63,10 +64,11 @@ TEST_CASE("measurements are kept, and damaged or foreign ones made again") {
   test::WriteFile(file, key + "\nQ4_K 4\nQ8_0 1000\n");
   CHECK(Calibrate(kernels, kTypes, 512, kept).source.starts_with("measured in "));
   CHECK(FirstLine(file) == key);
-  test::WriteFile(file, key + "\nQ4_K 4\nQ8_0 5\n");
+  test::WriteFile(file, key + "\nQ4_K 4\nQ8_0 5\nQ4_K.scaled 77\n");
   const Calibration read = Calibrate(kernels, kTypes, 512, kept);
   CHECK(read.tuning.gemm_tokens(DType::kQ4_K) == 4);
   CHECK(read.tuning.gemm_tokens(DType::kQ8_0) == 5);
+  if (kernels.For(DType::kQ4_K).planes > 0) CHECK(read.tuning.scaled_tokens(DType::kQ4_K) == 77);
 }
 
 TEST_CASE("without a place to keep them measurements are made every time") {
@@ -80,13 +82,18 @@ TEST_CASE("a choice changes no bit") {
   if (!HasChoice()) return;
   MatmulTuning early;
   MatmulTuning late;
+  MatmulTuning scaled;
   ThreadTeam team(1, false);
   for (const DType type : test::kQuantizedTypes) {
     early.set_gemm_tokens(type, 2);
     late.set_gemm_tokens(type, MatmulTuning::kMostGemmTokens);
+    early.set_scaled_tokens(type, MatmulTuning::kNever);
+    late.set_scaled_tokens(type, MatmulTuning::kNever);
+    scaled.set_scaled_tokens(type, 2);
   }
   const auto first = MakeFastBackend(Precision::kFast, 1, ActiveIsaLevel(), true, early);
   const auto second = MakeFastBackend(Precision::kFast, 1, ActiveIsaLevel(), true, late);
+  const auto third = MakeFastBackend(Precision::kFast, 1, ActiveIsaLevel(), true, scaled);
   for (const DType type : test::kQuantizedTypes) {
     CAPTURE(Info(type).name);
     std::mt19937 rng(7);
@@ -94,17 +101,23 @@ TEST_CASE("a choice changes no bit") {
     const std::vector<std::byte> bytes = test::RandomWeights(type, rows, cols, rng);
     const TensorView weight = test::MatrixView(type, rows, cols, bytes);
     const std::vector<float> x = test::RandomActivations(m * cols, rng);
-    std::vector<float> y(static_cast<size_t>(m * rows)), z(y.size());
+    std::vector<float> y(static_cast<size_t>(m * rows)), z(y.size()), v(y.size());
     Activations activations(m, cols);
     team.Run([&](const Worker& worker) {
       activations.Prepare(worker, x.data(), m, cols, cols, first->FormsFor(type, m));
       first->Multiply(worker, weight, activations, y.data(), rows);
       second->Multiply(worker, weight, activations, z.data(), rows);
+      third->Multiply(worker, weight, activations, v.data(), rows);
     });
     CHECK(y == z);
+    CHECK(y == v);
   }
   CHECK(ChooseRoute(ActiveIsaLevel(), Precision::kFast, DType::kQ4_K, 2, early) == Route::kGemmQ8);
   CHECK(ChooseRoute(ActiveIsaLevel(), Precision::kFast, DType::kQ4_K, 2, late) == Route::kDotQ8);
+  if (ActiveKernels().For(DType::kQ4_K).planes > 0) {
+    CHECK(ChooseRoute(ActiveIsaLevel(), Precision::kFast, DType::kQ4_K, 2, scaled) ==
+          Route::kScaledQ8);
+  }
 }
 
 }  // namespace
