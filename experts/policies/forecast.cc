@@ -8,10 +8,15 @@
 // Rule: p(e) = logistic(w . x(e)), x = uses counted with three half-lives, recency, and what the
 // router thought of e at the last visit; w is shared by all layers and corrected after each decode
 // visit of a layer by its n_experts outcomes (AdaGrad: Duchi, Hazan, Singer, JMLR 12, 2011).
-// The victim has the lowest p(e) - price * d(e): d(e) in (0, 1] is the part of a pass until its
+// soon(e) corrects p(e) by which experts used to follow those of the layer's last visit, with a
+// weight that is learned too. It says something about the next visit only, so a slot that is held
+// for `stay` passes (capacity over misses per pass) is worth the mean of soon(e) and stay - 1 times
+// p(e).
+// The victim has the lowest worth(e) - price * d(e): d(e) in (0, 1] is the part of a pass until its
 // layer is next visited, and the price of a slot for one pass is the capacity-th greatest p.
 // So below one token cycle it keeps what is due soon, and above it it is neither LRU nor LFU but
-// what the trace teaches. One update costs n_experts * 10 multiplications per layer.
+// what the trace teaches. One update costs n_experts * 10 multiplications per layer; pairs take
+// n_experts floats per expert, and are left out where that would be more than 64 MiB.
 
 #include <algorithm>
 #include <array>
@@ -35,6 +40,11 @@ constexpr float kCountFloor = 0.003F;
 constexpr float kShortHalfLife = 3.0F;    // visits
 constexpr float kMiddleHalfLife = 20.0F;  // visits
 constexpr uint32_t kNeverUsed = 64;       // recency at the start; only its logarithm is used
+// How many visits the long average counts as, where pairs are counted.
+constexpr float kPairPrior = 40.0F;
+constexpr uint64_t kMostPairs = uint64_t{1} << 24;
+constexpr float kMaxFollowWeight = 3.0F;
+constexpr float kMissGain = 0.05F;  // of an average over some twenty passes
 // Log scores are bounded so that a saturated softmax does not swamp the rest.
 constexpr float kMinLogScore = -6.0F;
 constexpr float kMaxLogScore = 3.0F;
@@ -62,9 +72,16 @@ class Forecast final : public CachePolicy {
         used_(config.n_experts, 0),
         score_(config.n_experts, 0.0F),
         unlisted_(config.n_experts, 0),
+        pairs_(uint64_t{config.n_entries()} * config.n_experts <= kMostPairs),
+        followed_(pairs_ ? size_t{config.n_entries()} * config.n_experts : 0, 0.0F),
+        n_followed_(config.n_entries(), 0.0F),
+        last_used_(config.n_layers),
+        follows_(config.n_entries(), 0.0F),
+        soon_(config.n_entries(), start_),
         weights_(kStartWeights),
         resident_(config.n_entries()) {
     squares_.fill(1.0F);
+    for (std::vector<int32_t>& last : last_used_) last.reserve(2 * top_k_);
   }
 
   void OnRouterHint(int32_t layer, std::span<const RouterChoice> choices) noexcept override {
@@ -83,17 +100,21 @@ class Forecast final : public CachePolicy {
     }
   }
 
-  void OnAccess(EntryId entry, bool, const AccessContext& context) noexcept override {
+  void OnAccess(EntryId entry, bool hit, const AccessContext& context) noexcept override {
     const int64_t pass = clock_.Observe(context);
     const auto layer = static_cast<int32_t>(entry / n_experts_);
     if (!visiting_ || pass != pass_ || layer != layer_) {
       FinishVisit();
-      if (pass != pass_) SetPrice();
+      if (pass != pass_) {
+        SetPrice();
+        SetStay();
+      }
       pass_ = pass;
       layer_ = layer;
       visiting_ = true;
       decoding_ = context.phase == Phase::kDecode;
     }
+    misses_ += hit ? 0 : 1;
     uint8_t& used = used_[entry % n_experts_];
     n_used_ += used == 0 ? 1 : 0;
     used = 1;
@@ -122,7 +143,8 @@ class Forecast final : public CachePolicy {
 
   float Worth(EntryId entry) const noexcept {
     const int32_t wait = LayersUntil(static_cast<int32_t>(entry / n_experts_), layer_, n_layers_);
-    return chance_[entry] - price_ * static_cast<float>(wait) / static_cast<float>(n_layers_);
+    const float chance = (soon_[entry] + (stay_ - 1.0F) * chance_[entry]) / stay_;
+    return chance - price_ * static_cast<float>(wait) / static_cast<float>(n_layers_);
   }
 
   static Features FeaturesOf(const Statistics& s) {
@@ -138,10 +160,11 @@ class Forecast final : public CachePolicy {
             s.score};
   }
 
-  float Chance(const Features& x) const {
+  static float Logistic(float x) { return 1.0F / (1.0F + std::exp(-x)); }
+  float Logit(const Features& x) const {
     float sum = 0.0F;
     for (int f = 0; f < kFeatures; ++f) sum += x[f] * weights_[f];
-    return 1.0F / (1.0F + std::exp(-sum));
+    return sum;
   }
 
   // The visit of `layer_` is over: learns from it, then forecasts the layer's next visit.
@@ -158,6 +181,7 @@ class Forecast final : public CachePolicy {
     const float long_gain =
         std::max(1.0F / static_cast<float>(visits_[layer_] + 4), 1.0F - long_decay_);
     const bool hinted = hint_layer_ == layer_;
+    LearnPairs(first);
     for (int32_t i = 0; i < n_experts_; ++i) {
       Statistics& s = stats_[first + i];
       const float use = used_[i] * weight;
@@ -168,26 +192,75 @@ class Forecast final : public CachePolicy {
       s.score = hinted ? score_[i] : 0.0F;
       s.unlisted = hinted ? unlisted_[i] : 0.0F;
       x_[first + i] = FeaturesOf(s);
-      chance_[first + i] = Chance(x_[first + i]);
+      const float logit = Logit(x_[first + i]);
+      follows_[first + i] = Follows(first, i);
+      chance_[first + i] = Logistic(logit);
+      soon_[first + i] = Logistic(logit + follow_weight_ * follows_[first + i]);
     }
     std::fill(used_.begin(), used_.end(), 0);
     n_used_ = 0;
     hint_layer_ = -1;
   }
 
+  // Counts which experts came after which, from one visit of the layer to its next.
+  void LearnPairs(EntryId first) noexcept {
+    std::vector<int32_t>& last = last_used_[static_cast<size_t>(layer_)];
+    const bool single = pairs_ && decoding_ && n_used_ <= 2 * top_k_;  // not a whole batch
+    if (single) {
+      for (const int32_t before : last) {
+        ++n_followed_[first + before];
+        float* const row = followed_.data() + static_cast<size_t>(first + before) * n_experts_;
+        for (int32_t i = 0; i < n_experts_; ++i) row[i] += used_[i];
+      }
+    }
+    last.clear();
+    if (!single) return;
+    for (int32_t i = 0; i < n_experts_; ++i) {
+      if (used_[i] != 0) last.push_back(i);
+    }
+  }
+
+  // Of expert i after the layer's last visit, against its long average.
+  float Follows(EntryId first, int32_t i) const {
+    const std::vector<int32_t>& last = last_used_[static_cast<size_t>(layer_)];
+    if (last.empty()) return 0.0F;
+    const float base = stats_[first + i].long_count + kCountFloor;
+    float chance = 0.0F;
+    for (const int32_t before : last) {
+      const float seen = followed_[static_cast<size_t>(first + before) * n_experts_ + i];
+      chance += (seen + kPairPrior * base) / (n_followed_[first + before] + kPairPrior);
+    }
+    return std::log(chance / (static_cast<float>(last.size()) * base));
+  }
+
   // One step down the gradient of the log loss over the layer's experts.
   void Learn(EntryId first) noexcept {
     Features gradient{};
+    float follow_gradient = 0.0F;
     for (int32_t i = 0; i < n_experts_; ++i) {
       const Features& x = x_[first + i];
-      const float error = Chance(x) - used_[i];
+      const float logit = Logit(x);
+      const float error = Logistic(logit) - used_[i];
       for (int f = 0; f < kFeatures; ++f) gradient[f] += error * x[f];
+      follow_gradient += (Logistic(logit + follow_weight_ * follows_[first + i]) - used_[i]) *
+                         follows_[first + i];
     }
+    follow_squares_ += follow_gradient * follow_gradient;
+    follow_weight_ =
+        std::clamp(follow_weight_ - rate_ * follow_gradient / std::sqrt(follow_squares_), 0.0F,
+                   kMaxFollowWeight);
     for (int f = 0; f < kFeatures; ++f) {
       squares_[f] += gradient[f] * gradient[f];
       weights_[f] = std::clamp(weights_[f] - rate_ * gradient[f] / std::sqrt(squares_[f]),
                                -kMaxWeight, kMaxWeight);
     }
+  }
+
+  // Passes that a slot is held: capacity over misses per pass.
+  void SetStay() noexcept {
+    misses_per_pass_ += kMissGain * (static_cast<float>(misses_) - misses_per_pass_);
+    misses_ = 0;
+    stay_ = std::max(1.0F, static_cast<float>(capacity_) / std::max(0.5F, misses_per_pass_));
   }
 
   void SetPrice() noexcept {
@@ -215,6 +288,17 @@ class Forecast final : public CachePolicy {
   std::vector<uint8_t> used_;      // [n_experts] in the visit under way
   std::vector<float> score_;  // [n_experts] of the visit under way, when hint_layer_ is its layer
   std::vector<uint8_t> unlisted_;  // [n_experts] same
+  bool pairs_;                     // whether they are counted
+  std::vector<float> followed_;    // [n_entries, n_experts] uses at the visit after an entry's
+  std::vector<float> n_followed_;  // [n_entries] visits that had one after
+  std::vector<std::vector<int32_t>> last_used_;  // [n_layers] experts of the last visit
+  std::vector<float> follows_;  // [n_entries] see Follows
+  std::vector<float> soon_;     // [n_entries] chance_ corrected by it
+  float follow_weight_ = 0.5F;
+  float follow_squares_ = 1.0F;
+  int32_t misses_ = 0;  // of the pass under way
+  float misses_per_pass_ = 0.0F;
+  float stay_ = 1.0F;
   Features weights_;
   Features squares_;  // sums of squared gradients
   ResidentSet resident_;
