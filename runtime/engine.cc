@@ -91,18 +91,6 @@ uint32_t ExpertInputForms(const WeightStore& store, const MatmulBackend& matmul,
   return forms;
 }
 
-// Do six- and eight-bit types hold most of the quantised weights?
-bool HasFineWeights(const WeightStore& store) {
-  uint64_t fine = 0;
-  uint64_t all = 0;
-  for (const StoredTensor& tensor : store.tensors()) {
-    if (Info(tensor.type).block_elements == 1) continue;
-    all += tensor.extent.bytes;
-    if (tensor.type == DType::kQ8_0 || tensor.type == DType::kQ6_K) fine += tensor.extent.bytes;
-  }
-  return 2 * fine > all;
-}
-
 // The types of matrices that products read, each once.
 std::vector<DType> MatrixTypes(const WeightStore& store) {
   std::vector<DType> types;
@@ -208,6 +196,7 @@ void Engine::Parts::Prepare(bool on_described_machine) {
 void Engine::Parts::PlaceOnNodes(bool on_described_machine) {
   PlacementShape shape;
   shape.n_ctx = options.n_ctx;
+  shape.kv = ChooseKvTypes(options.kv, options.precision, *store);
   if (plan.mode == MemoryMode::kPaged) shape.n_slots = plan.cache.n_slots;
   PlanInput input = MakePlanInput(*store, shape);
   if (plan.mode == MemoryMode::kPaged && !LeftOnDisk(store->config()).empty()) {
@@ -425,7 +414,7 @@ std::unique_ptr<Engine> Engine::Open(EngineOptions options) {
   parts.matmul = chosen.reference_backend
                      ? MakeReferenceBackend(parts.team->size(), max_cols)
                      : MakeFastBackend(chosen.precision, parts.team->size(), ActiveIsaLevel(),
-                                       HasFineWeights(store), parts.calibration.tuning);
+                                       WantsResidual(store), parts.calibration.tuning);
 
   Model::Parts model;
   model.config = config;
@@ -439,6 +428,8 @@ std::unique_ptr<Engine> Engine::Open(EngineOptions options) {
   model.experts = parts.observed ? parts.observed.get() : parts.experts.get();
   model.matmul = parts.matmul.get();
   model.team = parts.team.get();
+  model.kv = engine->kv();
+  model.residual = WantsResidual(store);
   model.max_chunk_tokens = chosen.chunk_tokens;
   model.experts_input_forms = ExpertInputForms(store, *parts.matmul, chosen.chunk_tokens);
   model.expert_bytes_per_token = ExpertBytesPerToken(store);
@@ -455,6 +446,9 @@ MemoryMode Engine::mode() const { return parts_->plan.mode; }
 const ExpertCache* Engine::cache() const { return parts_->cache; }
 const EngineOptions& Engine::options() const { return parts_->options; }
 const std::vector<BudgetRow>& Engine::budget() const { return parts_->plan.rows; }
+KvTypes Engine::kv() const {
+  return ChooseKvTypes(parts_->options.kv, parts_->options.precision, *parts_->store);
+}
 
 std::string Engine::ModeLine() const {
   const Parts& parts = *parts_;

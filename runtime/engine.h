@@ -21,6 +21,7 @@
 #include "numa/placement_plan.h"
 #include "numa/thread_team.h"
 #include "runtime/model.h"
+#include "runtime/rounding.h"
 #include "runtime/session.h"
 #include "runtime/text/tokenizer.h"
 
@@ -48,6 +49,7 @@ struct EngineOptions {
   std::vector<std::filesystem::path> mirror_dirs;  // with copies of the files on other drives
   std::filesystem::path trace_path;                // routing trace to write; empty: none
   Precision precision = Precision::kFast;
+  KvChoice kv;
   bool tune = true;  // measure what is faster on this machine and drive, or use what was measured
   bool reference_backend = false;  // oracle for tests
   // For tests: the disk, and the slots of the cache in paged mode (0: what the budget allows).
@@ -92,6 +94,7 @@ class Engine {
   const ExpertCache* cache() const;
   const EngineOptions& options() const;
   const std::vector<BudgetRow>& budget() const;
+  KvTypes kv() const;
 
   // Where everything was to go, and where the pages of weights and slots are, asked when the
   // engine opened. The check is empty in mapped mode.

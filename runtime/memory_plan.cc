@@ -24,18 +24,19 @@ constexpr uint64_t kPagedChunkFraction = 32;
 // Without --memory this part of the free memory (1/20) is left to others, whose needs change.
 constexpr uint64_t kSparedFraction = 20;
 
-uint64_t WorkspaceBytes(const ModelConfig& config, int64_t chunk_tokens,
+uint64_t WorkspaceBytes(const WeightStore& store, int64_t chunk_tokens,
                         const std::vector<WorkerPlace>& places) {
-  return Model::WorkspaceBytes(config, chunk_tokens, CountNodes(places),
+  return Model::WorkspaceBytes(store.config(), chunk_tokens, WantsResidual(store),
+                               CountNodes(places),
                                static_cast<int>(places.size()));
 }
 
 // See PlanMemory. `plan` is that of the shortest chunk.
-int64_t PagedChunkTokens(const EngineOptions& options, const ModelConfig& config,
+int64_t PagedChunkTokens(const EngineOptions& options, const WeightStore& store,
                          const std::vector<WorkerPlace>& places, const MemoryPlan& plan) {
-  const uint64_t least = WorkspaceBytes(config, kChunkTokens, places);
+  const uint64_t least = WorkspaceBytes(store, kChunkTokens, places);
   for (int64_t chunk = kMostPagedChunkTokens; chunk > kChunkTokens; chunk /= 2) {
-    const uint64_t more = WorkspaceBytes(config, chunk, places) - least;
+    const uint64_t more = WorkspaceBytes(store, chunk, places) - least;
     if (chunk <= options.n_ctx && more <= plan.cache_budget_bytes / kPagedChunkFraction) {
       return chunk;
     }
@@ -81,11 +82,12 @@ MemoryPlan PlanFor(const EngineOptions& options, const WeightStore& store, const
                    const std::vector<WorkerPlace>& places, uint64_t usable) {
   const ModelConfig& config = store.config();
   MemoryPlan plan;
+  const KvTypes kv = ChooseKvTypes(options.kv, options.precision, store);
   plan.rows = {
       {"sequence state, " + std::to_string(options.n_ctx) + " positions",
-       SequenceState::BytesFor(config, options.n_ctx) + SequenceState::BytesFor(config, 0)},
+       SequenceState::BytesFor(config, options.n_ctx, kv) + SequenceState::LightningBytes(config)},
       {"workspace, chunks of " + std::to_string(options.chunk_tokens) + " tokens",
-       WorkspaceBytes(config, options.chunk_tokens, places)},
+       WorkspaceBytes(store, options.chunk_tokens, places)},
       {"program", kSlackBytes}};
   if (options.result_bytes) plan.rows.push_back({"results", options.result_bytes(config)});
   uint64_t fixed = 0;
@@ -144,7 +146,7 @@ MemoryPlan PlanMemory(EngineOptions* options, const WeightStore& store, const Pa
   options->chunk_tokens = kChunkTokens;
   MemoryPlan plan = PlanFor(*options, store, pager, places, usable);
   if (plan.mode != MemoryMode::kPaged) return plan;
-  options->chunk_tokens = PagedChunkTokens(*options, store.config(), places, plan);
+  options->chunk_tokens = PagedChunkTokens(*options, store, places, plan);
   if (options->chunk_tokens == kChunkTokens) return plan;
   return PlanFor(*options, store, pager, places, usable);
 }

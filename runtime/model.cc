@@ -121,7 +121,8 @@ class Model::Impl {
 
 Model::Impl::Impl(Parts parts)
     : parts_(std::move(parts)),
-      ws_(parts_.config, parts_.max_chunk_tokens, kMaxLogitRows, parts_.team->partition()),
+      ws_(parts_.config, {parts_.max_chunk_tokens, kMaxLogitRows, parts_.residual},
+          parts_.team->partition()),
       rope_(parts_.config.rotary_dim, parts_.config.rope_theta),
       groups_(parts_.config.n_experts, parts_.max_chunk_tokens, parts_.config.n_experts_per_token),
       request_(parts_.config, parts_.max_chunk_tokens) {
@@ -480,9 +481,10 @@ int64_t Model::max_chunk_tokens() const { return impl_->parts_.max_chunk_tokens;
 const ForwardStats& Model::stats() const { return impl_->stats_; }
 void Model::ResetStats() { impl_->stats_ = ForwardStats(); }
 
-uint64_t Model::WorkspaceBytes(const ModelConfig& config, int64_t max_chunk_tokens, int n_nodes,
-                               int n_workers) {
-  return Workspace::BytesFor(config, max_chunk_tokens, kMaxLogitRows, n_nodes, n_workers);
+uint64_t Model::WorkspaceBytes(const ModelConfig& config, int64_t max_chunk_tokens, bool residual,
+                               int n_nodes, int n_workers) {
+  return Workspace::BytesFor(config, {max_chunk_tokens, kMaxLogitRows, residual}, n_nodes,
+                             n_workers);
 }
 
 bool Model::Forward(std::span<const TokenRun> runs, ForwardSink& sink, int64_t chunk_tokens,
@@ -491,7 +493,7 @@ bool Model::Forward(std::span<const TokenRun> runs, ForwardSink& sink, int64_t c
 }
 
 SequenceState Model::NewState(int64_t n_ctx) const {
-  return SequenceState(config(), n_ctx, impl_->parts_.team);
+  return SequenceState(config(), n_ctx, impl_->parts_.kv, impl_->parts_.team);
 }
 
 TokenBytes Model::BytesPerToken(int64_t depth) const {
@@ -509,8 +511,9 @@ TokenBytes Model::BytesPerToken(int64_t depth) const {
   bytes.head = weights.output.bytes + weights.output_norm.bytes + weights.embedding.row_bytes();
   const uint64_t lightning_state =
       sizeof(float) * static_cast<uint64_t>(config.n_heads) * config.head_dim * config.head_dim;
-  const uint64_t kv_row =
-      2 * sizeof(float) * static_cast<uint64_t>(config.n_kv_heads) * config.head_dim;
+  const KvTypes kv = impl_->parts_.kv;
+  const auto kv_row = static_cast<uint64_t>((KvBytes(kv.keys) + KvBytes(kv.values)) *
+                                            config.n_kv_heads * config.head_dim);
   bytes.state = 2 * config.n_lightning_layers() * lightning_state +
                 config.n_softmax_layers() * kv_row * static_cast<uint64_t>(depth + 1);
   return bytes;

@@ -99,6 +99,8 @@ class Model {
     RowReader* embedding = nullptr;   // borrowed; null: weights.embedding is in memory
     MatmulBackend* matmul = nullptr;  // borrowed
     ThreadTeam* team = nullptr;       // borrowed
+    KvTypes kv;                       // of NewState
+    bool residual = true;             // room for residual rows of activations
     int64_t max_chunk_tokens = 512;   // workspace size; upper bound of a chunk
     // Activation forms that the gate and up matrices of any expert may read (mask).
     uint32_t experts_input_forms = 0;
@@ -126,8 +128,8 @@ class Model {
   const ForwardStats& stats() const;
   void ResetStats();
   // Bytes of scratch that a model of this shape reserves at construction.
-  static uint64_t WorkspaceBytes(const ModelConfig& config, int64_t max_chunk_tokens, int n_nodes,
-                                 int n_workers);
+  static uint64_t WorkspaceBytes(const ModelConfig& config, int64_t max_chunk_tokens, bool residual,
+                                 int n_nodes, int n_workers);
 
  private:
   class Impl;

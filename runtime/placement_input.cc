@@ -100,7 +100,8 @@ PlanInput MakePlanInput(const WeightStore& store, const PlacementShape& shape) {
   if (config.n_softmax_layers() > 0) {
     AddMatrix(input, {.name = "KV cache",
                       .rows = config.n_kv_heads,
-                      .row_bytes = 2 * shape.n_ctx * config.head_dim * floats,
+                      .row_bytes = shape.n_ctx * config.head_dim *
+                                   (KvBytes(shape.kv.keys) + KvBytes(shape.kv.values)),
                       .count = config.n_softmax_layers(),
                       .is_weight = false});
   }

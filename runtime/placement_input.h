@@ -11,12 +11,14 @@
 #include "numa/placement_plan.h"
 #include "numa/topology.h"
 #include "numa/worker_placement.h"
+#include "runtime/sequence_state.h"
 
 namespace stoker {
 
 // What the plan depends on beside the model.
 struct PlacementShape {
   int64_t n_ctx = 8192;
+  KvTypes kv;
   uint32_t n_slots = 0;  // of the expert cache; 0: every expert has its place
 };
 

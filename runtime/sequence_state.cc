@@ -13,28 +13,37 @@ uint64_t LightningFloats(const ModelConfig& config) {
          config.head_dim;
 }
 
-uint64_t KvFloats(const ModelConfig& config, int64_t n_ctx) {  // of K alone, and of V alone
-  return static_cast<uint64_t>(config.n_softmax_layers()) * config.n_kv_heads * n_ctx *
-         config.head_dim;
+// Of all heads' keys, or values.
+uint64_t KvCacheBytes(const ModelConfig& config, int64_t n_ctx, KvType type) {
+  const int64_t positions = DivCeil(n_ctx, kKeyBlock) * kKeyBlock;
+  return static_cast<uint64_t>(config.n_softmax_layers() * config.n_kv_heads * positions *
+                               config.head_dim * KvBytes(type));
 }
 
 }  // namespace
 
-uint64_t SequenceState::BytesFor(const ModelConfig& config, int64_t n_ctx) {
-  return sizeof(float) * (LightningFloats(config) + 2 * KvFloats(config, n_ctx));
+uint64_t SequenceState::LightningBytes(const ModelConfig& config) {
+  return sizeof(float) * LightningFloats(config);
 }
 
-SequenceState::SequenceState(const ModelConfig& config, int64_t n_ctx, ThreadTeam* team)
+uint64_t SequenceState::BytesFor(const ModelConfig& config, int64_t n_ctx, KvTypes kv) {
+  return LightningBytes(config) + KvCacheBytes(config, n_ctx, kv.keys) +
+         KvCacheBytes(config, n_ctx, kv.values);
+}
+
+SequenceState::SequenceState(const ModelConfig& config, int64_t n_ctx, KvTypes kv,
+                             ThreadTeam* team)
     : n_heads_(config.n_heads),
       n_kv_heads_(config.n_kv_heads),
       head_dim_(config.head_dim),
       n_ctx_(n_ctx),
+      kv_(kv),
       lightning_floats_(static_cast<int64_t>(LightningFloats(config))) {
   STOKER_CHECK(n_ctx > 0);
-  buffer_ = NodeBuffer::Allocate(BytesFor(config, n_ctx), "sequence state");
+  buffer_ = NodeBuffer::Allocate(BytesFor(config, n_ctx, kv), "sequence state");
   lightning_ = buffer_.as<float>();
-  keys_ = lightning_ + lightning_floats_;
-  values_ = keys_ + KvFloats(config, n_ctx);
+  keys_ = buffer_.data() + LightningBytes(config);
+  values_ = keys_ + KvCacheBytes(config, n_ctx, kv.keys);
   if (team == nullptr) return;
   const Partition& partition = team->partition();
   if (partition.binds_rows()) {
@@ -56,15 +65,17 @@ SequenceState::SequenceState(const ModelConfig& config, int64_t n_ctx, ThreadTea
 PagePlan SequenceState::PlanPages(const ModelConfig& config, const Partition& partition) const {
   PagePlan plan;
   const uint64_t state_bytes = sizeof(float) * static_cast<uint64_t>(head_dim_ * head_dim_);
-  const uint64_t kv_bytes = sizeof(float) * static_cast<uint64_t>(n_ctx_ * head_dim_);
   uint64_t at = 0;
   for (int64_t layer = 0; layer < config.n_lightning_layers(); ++layer) {
     plan.AddItems(partition, at, state_bytes, n_heads_);
     at += state_bytes * static_cast<uint64_t>(n_heads_);
   }
-  for (int64_t i = 0; i < 2 * config.n_softmax_layers(); ++i) {  // keys, then values
-    plan.AddItems(partition, at, kv_bytes, n_kv_heads_);
-    at += kv_bytes * static_cast<uint64_t>(n_kv_heads_);
+  for (const KvType type : {kv_.keys, kv_.values}) {
+    const auto head_bytes = static_cast<uint64_t>(HeadBytes(type));
+    for (int64_t i = 0; i < config.n_softmax_layers(); ++i) {
+      plan.AddItems(partition, at, head_bytes, n_kv_heads_);
+      at += head_bytes * static_cast<uint64_t>(n_kv_heads_);
+    }
   }
   return plan;
 }

@@ -6,25 +6,36 @@
 // restored whole; it cannot be cut back to an earlier position, because a lightning state is a
 // running sum. Engine-thread only.
 
+#include <cstddef>
 #include <cstdint>
 
 #include "mmap/model_config.h"
+#include "numa/bytes.h"
 #include "numa/node_buffer.h"
 #include "numa/thread_team.h"
+#include "runtime/kernels/attention_ops.h"
 
 namespace stoker {
 
+// What keys and values are rounded to. The lightning states are f32 always: their sums run over
+// some 20k tokens (M1's slowest head).
+struct KvTypes {
+  KvType keys = KvType::kF32;
+  KvType values = KvType::kF32;
+  bool operator==(const KvTypes&) const = default;
+};
+
 class SequenceState {
  public:
-  // Bytes a sequence of n_ctx positions needs: 4 * (n_lightning * n_heads * D^2 + 2 * n_softmax *
-  // n_kv_heads * n_ctx * D). All f32: the lightning sums run over ~20k tokens (M1's slowest head),
-  // and the f32 KV cache keeps the reference accuracy. n_ctx 0: the lightning states alone, which
-  // is what a Snapshot takes.
-  static uint64_t BytesFor(const ModelConfig& config, int64_t n_ctx);
+  // Bytes of the lightning states, which is what a Snapshot takes: 4 * n_lightning * n_heads * D^2.
+  static uint64_t LightningBytes(const ModelConfig& config);
+  // Bytes a sequence of n_ctx positions needs: these and n_softmax * n_kv_heads * n_ctx * D
+  // elements of keys and of values, positions rounded up to a block of keys.
+  static uint64_t BytesFor(const ModelConfig& config, int64_t n_ctx, KvTypes kv);
 
   // Throws std::system_error when the memory cannot be had. n_ctx > 0. With a team every head's
   // state and keys lie on the node whose workers compute it: Model::NewState.
-  SequenceState(const ModelConfig& config, int64_t n_ctx, ThreadTeam* team = nullptr);
+  SequenceState(const ModelConfig& config, int64_t n_ctx, KvTypes kv, ThreadTeam* team = nullptr);
 
   int64_t n_ctx() const { return n_ctx_; }
   // Tokens consumed so far; the next token gets this position.
@@ -35,13 +46,15 @@ class SequenceState {
   float* Lightning(int64_t lightning_index, int64_t head) const {
     return lightning_ + (lightning_index * n_heads_ + head) * head_dim_ * head_dim_;
   }
-  // K and V of kv head `head` of the i-th softmax layer: [n_ctx, D] f32, rows [0, position) valid.
-  float* Keys(int64_t softmax_index, int64_t head) const {
-    return keys_ + (softmax_index * n_kv_heads_ + head) * n_ctx_ * head_dim_;
+  // K and V of kv head `head` of the i-th softmax layer, as kernels/attention_ops.h has them,
+  // positions [0, position) valid.
+  std::byte* Keys(int64_t softmax_index, int64_t head) const {
+    return keys_ + (softmax_index * n_kv_heads_ + head) * HeadBytes(kv_.keys);
   }
-  float* Values(int64_t softmax_index, int64_t head) const {
-    return values_ + (softmax_index * n_kv_heads_ + head) * n_ctx_ * head_dim_;
+  std::byte* Values(int64_t softmax_index, int64_t head) const {
+    return values_ + (softmax_index * n_kv_heads_ + head) * HeadBytes(kv_.values);
   }
+  KvTypes kv() const { return kv_; }
 
   const NodeBuffer& memory() const { return buffer_; }
 
@@ -58,15 +71,20 @@ class SequenceState {
   void Restore(const Snapshot& snapshot);  // requires snapshot.position <= position()
 
  private:
+  // Of one head's keys or values.
+  int64_t HeadBytes(KvType type) const {
+    return DivCeil(n_ctx_, kKeyBlock) * kKeyBlock * head_dim_ * KvBytes(type);
+  }
   PagePlan PlanPages(const ModelConfig& config, const Partition& partition) const;
 
   int64_t n_heads_, n_kv_heads_, head_dim_, n_ctx_;
+  KvTypes kv_;
   int64_t lightning_floats_;
   int64_t position_ = 0;
   NodeBuffer buffer_;
   float* lightning_ = nullptr;
-  float* keys_ = nullptr;
-  float* values_ = nullptr;
+  std::byte* keys_ = nullptr;
+  std::byte* values_ = nullptr;
 };
 
 }  // namespace stoker

@@ -262,6 +262,8 @@ BenchSetup SetupOf(const BenchOptions& options, Engine& engine) {
   setup.mode = MemoryModeName(engine.mode());
   setup.isa = IsaLevelName(ActiveIsaLevel());
   setup.precision = options.model.exact ? "exact" : "fast";
+  setup.type_k = KvTypeName(engine.kv().keys);
+  setup.type_v = KvTypeName(engine.kv().values);
   setup.prompt = options.random_tokens ? "random" : "text";
   setup.mode_line = engine.ModeLine();
   return setup;
@@ -275,7 +277,9 @@ int PredictBench(const BenchOptions& options) {
   const std::unique_ptr<WeightStore> store = WeightStore::Open(options.model.path);
   const int64_t n_ctx = *std::max_element(options.depths.begin(), options.depths.end()) + 1;
   TextOutput output;
-  output.Write(FormatPredictions(PredictDecode(*store, model, n_ctx), options.format));
+  const EngineOptions engine = ToEngineOptions(options.model);
+  const KvTypes kv = ChooseKvTypes(engine.kv, engine.precision, *store);
+  output.Write(FormatPredictions(PredictDecode(*store, model, n_ctx, kv), options.format));
   return kExitDone;
 }
 

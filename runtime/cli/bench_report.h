@@ -21,6 +21,7 @@ struct BenchSetup {
   std::string mode;       // resident, mapped, paged
   std::string isa;        // kernel level
   std::string precision;  // fast, exact
+  std::string type_k, type_v;  // of the KV cache
   std::string prompt;     // text, random
   std::string mode_line;
 };

@@ -17,8 +17,10 @@ namespace stoker {
 namespace {
 
 // llama.cpp's short flags of several letters, which CLI11 would take for bundled single ones.
-constexpr std::array<std::pair<std::string_view, std::string_view>, 3> kLongShortFlags = {{
+constexpr std::array<std::pair<std::string_view, std::string_view>, 5> kLongShortFlags = {{
     {"-ub", "--ubatch-size"},
+    {"-ctk", "--cache-type-k"},
+    {"-ctv", "--cache-type-v"},
     {"-sys", "--system-prompt"},
     {"-rt", "--random-tokens"},
 }};

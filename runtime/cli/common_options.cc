@@ -77,6 +77,14 @@ void AddModelOptions(CLI::App& app, ModelOptions* options) {
   app.add_option("--numa", options->numa,
                  "weights over NUMA nodes: auto, shard, interleave, node:K or off")
       ->type_name("HOW");
+  const auto kv_type = [&app](const char* name, std::string* type, const char* help) {
+    app.add_option(name, *type, help)
+        ->check(CLI::IsMember({"auto", "f16", "f32"}))
+        ->type_name("TYPE");
+  };
+  kv_type("--cache-type-k", &options->key_type,
+          "(-ctk) keys of the context: f16, f32 or auto, f16 where weights are quantised");
+  kv_type("--cache-type-v", &options->value_type, "(-ctv) values of the context: the same");
   app.add_flag("--exact", options->exact,
                "full-precision activations instead of integer ones: slower, for comparisons");
   app.add_flag("--no-tune", options->no_tune,
@@ -159,6 +167,7 @@ EngineOptions ToEngineOptions(const ModelOptions& options) {
   }
   engine.numa = ParseNuma(options.numa);
   engine.tune = !options.no_tune;
+  engine.kv = {KvTypeFromName(options.key_type), KvTypeFromName(options.value_type)};
   engine.precision = options.exact ? Precision::kExact : Precision::kFast;
   return engine;
 }

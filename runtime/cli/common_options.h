@@ -32,13 +32,15 @@ struct ModelOptions {
   std::string trace;  // a file to write the routing trace to
   std::vector<std::string> mirrors;
   std::string numa = "auto";
+  std::string key_type = "auto";  // of the KV cache
+  std::string value_type = "auto";
   bool exact = false;
   bool no_pin = false;
   bool no_tune = false;
 };
 
 // MODEL (also -m), -t, -c, -ub, --memory, --mode, --io, --policy, --prefetch, --mirror, --trace,
-// --numa, --exact, --no-pin.
+// --numa, -ctk, -ctv, --exact, --no-tune, --no-pin.
 void AddModelOptions(CLI::App& app, ModelOptions* options);
 // Only MODEL (also -m), for commands that read the file and run nothing.
 void AddModelPath(CLI::App& app, std::string* path);

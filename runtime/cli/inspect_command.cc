@@ -80,9 +80,17 @@ Json ConfigJson(const ModelConfig& c) {
           {"moe_beta", c.moe_beta}};
 }
 
-Json MemoryJson(const WeightStore& store, const ModelSummary& summary, int64_t n_ctx) {
-  const uint64_t state = SequenceState::BytesFor(store.config(), n_ctx);
-  return {{"n_ctx", n_ctx},
+// Bytes of one sequence with these options.
+uint64_t StateBytes(const WeightStore& store, const ModelOptions& options) {
+  const EngineOptions engine = ToEngineOptions(options);
+  return SequenceState::BytesFor(store.config(), options.n_ctx,
+                                 ChooseKvTypes(engine.kv, engine.precision, store));
+}
+
+Json MemoryJson(const WeightStore& store, const ModelSummary& summary,
+                const ModelOptions& options) {
+  const uint64_t state = StateBytes(store, options);
+  return {{"n_ctx", options.n_ctx},
           {"sequence_state_bytes", state},
           {"dense_bytes", summary.dense_bytes()},
           {"expert_bytes", summary.expert_bytes},
@@ -90,7 +98,8 @@ Json MemoryJson(const WeightStore& store, const ModelSummary& summary, int64_t n
           {"resident_bytes", summary.total_bytes + state}};
 }
 
-Json ReportJson(const WeightStore& store, const ModelSummary& summary, int64_t n_ctx) {
+Json ReportJson(const WeightStore& store, const ModelSummary& summary,
+                const ModelOptions& options) {
   Json types = Json::object();
   for (const auto& [name, count] : summary.types) {
     types[name] = {{"tensors", count.tensors}, {"bytes", count.bytes}};
@@ -122,7 +131,7 @@ Json ReportJson(const WeightStore& store, const ModelSummary& summary, int64_t n
             {"head", summary.head_bytes}}},
           {"types", std::move(types)},
           {"types_not_computed", TypesNotComputed(summary)},
-          {"memory", MemoryJson(store, summary, n_ctx)},
+          {"memory", MemoryJson(store, summary, options)},
           {"files", std::move(files)},
           {"tensors", std::move(tensors)}};
 }
@@ -159,7 +168,7 @@ std::string ReportText(const WeightStore& store, const ModelSummary& summary,
   for (const auto& [name, count] : summary.types) {
     line("  " + name, fmt::format("{:>10}  {} tensors", FormatBytes(count.bytes), count.tensors));
   }
-  const uint64_t state = SequenceState::BytesFor(c, options.model.n_ctx);
+  const uint64_t state = StateBytes(store, options.model);
   line("memory",
        fmt::format("{} for everything resident: {} weights + {} state of one sequence (-c {})",
                    FormatBytes(summary.total_bytes + state), FormatBytes(summary.total_bytes),
@@ -237,7 +246,7 @@ int Inspect(const InspectOptions& options) {
   }
   const std::unique_ptr<WeightStore> store = WeightStore::Open(options.model.path);
   const ModelSummary summary = Summarise(*store);
-  output.Write(options.json ? DumpJson(ReportJson(*store, summary, options.model.n_ctx))
+  output.Write(options.json ? DumpJson(ReportJson(*store, summary, options.model))
                             : ReportText(*store, summary, options));
   return kExitDone;
 }

@@ -162,11 +162,12 @@ NumaModel ParseNumaModel(std::string_view text, const std::string& source) {
 }
 
 std::vector<NumaPrediction> PredictDecode(const WeightStore& store, const NumaModel& model,
-                                          int64_t n_ctx) {
+                                          int64_t n_ctx, KvTypes kv) {
   const size_t n = model.n_nodes();
   const ModelConfig& config = store.config();
   PlacementShape shape;
   shape.n_ctx = n_ctx;
+  shape.kv = kv;
   PlanInput input = MakePlanInput(store, shape);
   std::vector<size_t> working;  // nodes with workers
   for (size_t i = 0; i < n; ++i) {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "mmap/weight_store.h"
+#include "runtime/sequence_state.h"
 
 namespace stoker {
 
@@ -37,7 +38,7 @@ struct NumaPrediction {
 // One token at the end of a context of n_ctx. Throws std::runtime_error where the model does not
 // fit into the nodes' memory.
 std::vector<NumaPrediction> PredictDecode(const WeightStore& store, const NumaModel& model,
-                                          int64_t n_ctx);
+                                          int64_t n_ctx, KvTypes kv);
 
 // format: "md", "csv", "json" or "jsonl".
 std::string FormatPredictions(const std::vector<NumaPrediction>& predictions,

@@ -31,14 +31,7 @@ void SigmoidMul(const float* gate, float* x, int64_t n) noexcept {
 void SwiGlu(const float* gate, const float* up, float* out, int64_t n) noexcept {
   Active().swiglu(gate, up, out, n);
 }
-float Dot(const float* x, const float* y, int64_t n) noexcept { return Active().dot(x, y, n); }
 void Axpy(float a, const float* x, float* y, int64_t n) noexcept { Active().axpy(a, x, y, n); }
-void DotRows(const float* x, const float* rows, int64_t n_rows, int64_t n, float* out) noexcept {
-  Active().dot_rows(x, rows, n_rows, n, out);
-}
-void AxpyRows(const float* a, const float* rows, int64_t n_rows, float* y, int64_t n) noexcept {
-  Active().axpy_rows(a, rows, n_rows, y, n);
-}
 void ScaleAdd(float a, const float* x, float b, const float* y, float* out, int64_t n) noexcept {
   Active().scale_add(a, x, b, y, out, n);
 }

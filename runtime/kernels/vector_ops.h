@@ -1,10 +1,10 @@
 #pragma once
 
-// Element-wise and small vector operations of the model on f32 arrays: norms, activations,
-// dot products, the step of the lightning recurrence. Each dispatches once per call to the active
-// instruction set (scalar, AVX2, AVX-512); the scalar version is the specification. Pure,
-// thread-safe, noexcept, no allocation, any length (0 included) and any alignment. Input and output
-// must be the same array or not overlap. No matrix products: see runtime/matmul.
+// Element-wise and small vector operations of the model on f32 arrays: norms, activations, the step
+// of the lightning recurrence. Each dispatches once per call to the active instruction set (scalar,
+// AVX2, AVX-512); the scalar version is the specification. Pure, thread-safe, noexcept, no
+// allocation, any length (0 included) and any alignment. Input and output must be the same array or
+// not overlap. No matrix products: see runtime/matmul; no attention: see attention_ops.h.
 //
 // Tolerance of the vector versions against the scalar one: relative 2e-6 of the largest
 // intermediate for reductions, 4e-7 relative for exp-based functions.
@@ -22,13 +22,7 @@ void Silu(float* x, int64_t n) noexcept;                             // x = x * 
 void SigmoidMul(const float* gate, float* x, int64_t n) noexcept;    // x *= sigmoid(gate)
 void SwiGlu(const float* gate, const float* up, float* out, int64_t n) noexcept;  // silu(gate) * up
 
-float Dot(const float* x, const float* y, int64_t n) noexcept;
 void Axpy(float a, const float* x, float* y, int64_t n) noexcept;    // y += a x
-// The same for n_rows rows of n, one behind the other: out[i] = Dot(x, row i), added in an order
-// that depends on n, n_rows and i; y += a[i] times row i, in the order of the rows, with the bits
-// of Axpy.
-void DotRows(const float* x, const float* rows, int64_t n_rows, int64_t n, float* out) noexcept;
-void AxpyRows(const float* a, const float* rows, int64_t n_rows, float* y, int64_t n) noexcept;
 void ScaleAdd(float a, const float* x, float b, const float* y, float* out,
               int64_t n) noexcept;                                   // out = a x + b y
 void Scale(float a, float* x, int64_t n) noexcept;                   // x *= a
@@ -52,10 +46,7 @@ struct VectorOps {
   void (*silu)(float*, int64_t) noexcept;
   void (*sigmoid_mul)(const float*, float*, int64_t) noexcept;
   void (*swiglu)(const float*, const float*, float*, int64_t) noexcept;
-  float (*dot)(const float*, const float*, int64_t) noexcept;
   void (*axpy)(float, const float*, float*, int64_t) noexcept;
-  void (*dot_rows)(const float*, const float*, int64_t, int64_t, float*) noexcept;
-  void (*axpy_rows)(const float*, const float*, int64_t, float*, int64_t) noexcept;
   void (*scale_add)(float, const float*, float, const float*, float*, int64_t) noexcept;
   void (*scale)(float, float*, int64_t) noexcept;
   float (*max_value)(const float*, int64_t) noexcept;

@@ -7,14 +7,16 @@
 
 #include "numa/bytes.h"
 #include "numa/check.h"
+#include "runtime/kernels/attention_ops.h"
 #include "runtime/kernels/vector_ops.h"
 
 namespace stoker {
 namespace {
 
-// Keys per block: at M1's shape 16 KiB, which stay in the first-level cache for all query heads
-// that share them.
+// Keys per block: as f16 at M1's shape 8 KiB, and as much of values, which stay in the first-level
+// cache for the query heads that share them.
 constexpr int64_t kBlockKeys = 32;
+static_assert(kBlockKeys % kKeyBlock == 0);
 // Tokens per tile; with M1's 8 query heads per kv head a tile has 64 query rows.
 constexpr int64_t kTileTokens = 8;
 // A range of keys is folded on its own, then merged: the unit that one-token decode spreads over
@@ -60,18 +62,35 @@ struct Tile {
   int64_t position;  // of the first token
 };
 
-// Folds keys [key_begin, key_end) into a cleared fold, causally.
-void FoldKeys(const Tile& tile, const float* keys, const float* values, int64_t key_begin,
-              int64_t key_end, int64_t d, float* scores, const Fold& fold) {
+// A head's part of the cache.
+struct HeadCache {
+  const std::byte* keys;
+  const std::byte* values;
+  KvTypes types;
+};
+
+HeadCache CacheOf(const SequenceState& state, int64_t softmax_index, int64_t kv_head) {
+  return {state.Keys(softmax_index, kv_head), state.Values(softmax_index, kv_head), state.kv()};
+}
+
+// Folds keys [key_begin, key_end) into a cleared fold, causally; key_begin is the beginning of a
+// block of keys. scores: [group, kBlockKeys].
+void FoldKeys(const Tile& tile, const HeadCache& cache, int64_t key_begin, int64_t key_end,
+              int64_t d, float* scores, const Fold& fold) {
   for (int64_t block = key_begin; block < key_end; block += kBlockKeys) {
+    const std::byte* const values = cache.values + block * d * KvBytes(cache.types.values);
     for (int64_t token = 0; token < tile.n_tokens; ++token) {
       const int64_t visible =
           std::min({key_end, block + kBlockKeys, tile.position + token + 1}) - block;
       if (visible <= 0) continue;
+      const int64_t first_row = token * tile.group;
+      KeyScores(cache.types.keys, tile.q + first_row * d, tile.group, d,
+                cache.keys + block * d * KvBytes(cache.types.keys), DivCeil(visible, kKeyBlock),
+                values, scores, kBlockKeys);
       for (int64_t head = 0; head < tile.group; ++head) {
-        const int64_t r = token * tile.group + head;
-        DotRows(tile.q + r * d, keys + block * d, visible, d, scores);
-        const float block_max = MaxValue(scores, visible);
+        const int64_t r = first_row + head;
+        float* const row = scores + head * kBlockKeys;
+        const float block_max = MaxValue(row, visible);
         float* acc = fold.acc + r * d;
         if (block_max > fold.max[r]) {
           const float scale = fold.sum[r] == 0.0f ? 0.0f : std::exp(fold.max[r] - block_max);
@@ -80,10 +99,11 @@ void FoldKeys(const Tile& tile, const float* keys, const float* values, int64_t 
           fold.max[r] = block_max;
         }
         float block_sum = 0.0f;
-        ExpSumInPlace(scores, fold.max[r], visible, &block_sum);
+        ExpSumInPlace(row, fold.max[r], visible, &block_sum);
         fold.sum[r] += block_sum;
-        AxpyRows(scores, values + block * d, visible, acc, d);
       }
+      AddValues(cache.types.values, scores, kBlockKeys, tile.group,
+                values, visible, d, fold.acc + first_row * d);
     }
   }
 }
@@ -91,14 +111,15 @@ void FoldKeys(const Tile& tile, const float* keys, const float* values, int64_t 
 // One worker's scratch, cut up.
 struct Scratch {
   float* q;       // [tile rows, D]
-  float* scores;  // [kBlockKeys]
+  float* scores;  // [group, kBlockKeys]
   Fold total;
   Fold part;
 };
 
 Scratch CutScratch(const LayerContext& context, int worker_index) {
   const ModelConfig& config = context.config;
-  const int64_t rows = kTileTokens * (config.n_heads / config.n_kv_heads);
+  const int64_t group = config.n_heads / config.n_kv_heads;
+  const int64_t rows = kTileTokens * group;
   float* next = context.ws.softmax_scratch + worker_index * context.ws.softmax_scratch_floats;
   const auto take = [&next](int64_t n) {
     float* taken = next;
@@ -107,7 +128,7 @@ Scratch CutScratch(const LayerContext& context, int worker_index) {
   };
   Scratch scratch{};
   scratch.q = take(rows * config.head_dim);
-  scratch.scores = take(kBlockKeys);
+  scratch.scores = take(group * kBlockKeys);
   for (Fold* fold : {&scratch.total, &scratch.part}) {
     fold->acc = take(rows * config.head_dim);
     fold->max = take(rows);
@@ -162,12 +183,11 @@ void AttendTiles(const Worker& worker, LayerContext& context, const Segment& seg
     const int64_t rows = tile.n_tokens * tile.group;
     const int64_t n_keys = tile.position + tile.n_tokens;
     const int64_t split_keys = SplitKeys(n_keys);
-    const float* keys = segment.state->Keys(softmax_index, kv_head);
-    const float* values = segment.state->Values(softmax_index, kv_head);
+    const HeadCache cache = CacheOf(*segment.state, softmax_index, kv_head);
     Clear(scratch.total, rows, d);
     for (int64_t key = 0; key < n_keys; key += split_keys) {
       Clear(scratch.part, rows, d);
-      FoldKeys(tile, keys, values, key, std::min(n_keys, key + split_keys), d, scratch.scores,
+      FoldKeys(tile, cache, key, std::min(n_keys, key + split_keys), d, scratch.scores,
                scratch.part);
       for (int64_t r = 0; r < rows; ++r) {
         MergeRow(scratch.total.acc + r * d, scratch.total.max[r], scratch.total.sum[r],
@@ -205,9 +225,8 @@ void AttendSplit(const Worker& worker, LayerContext& context, const Segment& seg
     const Tile tile = LoadTile(context, segment, kv_head, 0, scratch.q);
     const Fold part = partial(kv_head, item % n_splits);
     Clear(part, group, d);
-    FoldKeys(tile, segment.state->Keys(softmax_index, kv_head),
-             segment.state->Values(softmax_index, kv_head), key, std::min(n_keys, key + split_keys),
-             d, scratch.scores, part);
+    FoldKeys(tile, CacheOf(*segment.state, softmax_index, kv_head), key,
+             std::min(n_keys, key + split_keys), d, scratch.scores, part);
   }
   worker.OnNode().Barrier();
   const auto [head_begin, head_end] = ShareWithin(worker, config.n_kv_heads, group);
@@ -228,8 +247,9 @@ void AttendSplit(const Worker& worker, LayerContext& context, const Segment& seg
 }  // namespace
 
 int64_t SoftmaxScratchFloats(const ModelConfig& config) {
-  const int64_t rows = kTileTokens * (config.n_heads / config.n_kv_heads);
-  return kBlockKeys + rows * config.head_dim + 2 * rows * (config.head_dim + 2);
+  const int64_t group = config.n_heads / config.n_kv_heads;
+  const int64_t rows = kTileTokens * group;
+  return group * kBlockKeys + rows * config.head_dim + 2 * rows * (config.head_dim + 2);
 }
 
 int64_t SoftmaxPartialFloats(const ModelConfig& config) {
@@ -276,11 +296,12 @@ void RotateAndStore(const Worker& worker, LayerContext& context, const Rope& rop
       }
       const int64_t kv_head = first_kv + head - n_q;
       const int64_t source = (row * config.n_kv_heads + kv_head) * d;
-      float* key = segment.state->Keys(softmax_index, kv_head) + position * d;
-      std::memcpy(key, projections.k + source, static_cast<size_t>(d) * sizeof(float));
-      rope.Apply(cos, sin, key);
-      std::memcpy(segment.state->Values(softmax_index, kv_head) + position * d,
-                  projections.v + source, static_cast<size_t>(d) * sizeof(float));
+      const KvTypes kv = segment.state->kv();
+      rope.Apply(cos, sin, projections.k + source);
+      StoreKey(kv.keys, projections.k + source, d, position,
+               segment.state->Keys(softmax_index, kv_head));
+      StoreValue(kv.values, projections.v + source, d, position,
+                 segment.state->Values(softmax_index, kv_head));
     }
   }
 }

@@ -2,10 +2,10 @@
 
 // Causal softmax attention with grouped queries and partial RoPE, computed in blocks of keys with a
 // running maximum (FlashAttention, arXiv:2205.14135; split over keys for decode as in
-// Flash-Decoding), so that no n x n buffer exists. f32 throughout. Collective calls inside
-// ThreadTeam::Run; a (kv head, tile of tokens) pair or, for one token at depth, a (kv head, range
-// of keys) pair is the unit of work. A row's result does not depend on the number of workers nor on
-// which tokens share its tile.
+// Flash-Decoding), so that no n x n buffer exists. f32 but for the cache, whose keys and values may
+// be rounded to f16 (SequenceState). Collective calls inside ThreadTeam::Run; a (kv head, tile of
+// tokens) pair or, for one token at depth, a (kv head, range of keys) pair is the unit of work. A
+// row's result does not depend on the number of workers nor on which tokens share its tile.
 
 #include <cstdint>
 
@@ -28,7 +28,7 @@ struct SoftmaxProjections {
 };
 SoftmaxProjections SoftmaxLayout(const LayerContext& context);
 
-// Turns q in place, and appends turned k and v to the segments' KV caches, each node its own heads.
+// Turns q and k in place, and appends k and v to the segments' KV caches, each node its own heads.
 // Barrier of the node before and after.
 void RotateAndStore(const Worker& worker, LayerContext& context, const Rope& rope,
                     int64_t softmax_index);

@@ -1,7 +1,7 @@
 #include "runtime/layers/workspace.h"
 
 #include <algorithm>
-#include <array>
+#include <vector>
 
 #include "numa/bytes.h"
 #include "runtime/layers/softmax_attention.h"
@@ -22,43 +22,54 @@ int64_t ScratchFloats(const ModelConfig& config) {
   return static_cast<int64_t>(AlignUp<uint64_t>(SoftmaxScratchFloats(config), 16));
 }
 
-std::array<Piece<NodeWorkspace>, 6> NodePieces(const ModelConfig& config, int64_t max_tokens,
-                                               int64_t max_logit_rows) {
+template <typename T>
+using Pieces = std::vector<Piece<T>>;
+
+Pieces<NodeWorkspace> NodePieces(const ModelConfig& config, const WorkspaceSize& size,
+                                 int n_nodes) {
   const int64_t hidden = config.hidden_size;
-  return {{
-      {&NodeWorkspace::x, max_tokens * hidden},
-      {&NodeWorkspace::h, max_tokens * hidden},
-      {&NodeWorkspace::u, max_tokens * hidden},
-      {&NodeWorkspace::y, max_tokens * hidden},
-      {&NodeWorkspace::attn, max_tokens * config.n_heads * config.head_dim},
-      {&NodeWorkspace::head_in, max_logit_rows * hidden},
-  }};
+  Pieces<NodeWorkspace> pieces = {
+      {&NodeWorkspace::x, size.max_tokens * hidden},
+      {&NodeWorkspace::h, size.max_tokens * hidden},
+      {&NodeWorkspace::u, size.max_tokens * hidden},
+      {&NodeWorkspace::y, size.max_tokens * hidden},
+      {&NodeWorkspace::head_in, size.max_logit_rows * hidden},
+  };
+  if (n_nodes > 1) {
+    pieces.push_back({&NodeWorkspace::attn, size.max_tokens * config.n_heads * config.head_dim});
+  }
+  return pieces;
 }
 
-std::array<Piece<Workspace>, 11> SharedPieces(const ModelConfig& config, int64_t max_tokens,
-                                              int64_t max_logit_rows, int n_workers) {
+// What lasts, and then two that are not used at the same time.
+struct SharedPieces {
+  Pieces<Workspace> lasting, attention, experts;
+};
+
+SharedPieces MakeSharedPieces(const ModelConfig& config, const WorkspaceSize& size,
+                              int n_workers) {
+  const int64_t max_tokens = size.max_tokens;
   const int64_t hidden = config.hidden_size;
   const int64_t attn_width = config.n_heads * config.head_dim;
   const int64_t kv_width = config.n_kv_heads * config.head_dim;
   const int64_t expert_rows = std::max<int64_t>(max_tokens, 2);
   const int64_t qkv_width = std::max(3 * attn_width, attn_width + 2 * kv_width);
-  return {{
-      {&Workspace::qkv, max_tokens * qkv_width},
-      {&Workspace::gate, max_tokens * attn_width},
-      {&Workspace::attn, max_tokens * attn_width},
-      {&Workspace::y, max_tokens * hidden},
-      {&Workspace::router_logits, max_tokens * config.n_experts},
-      {&Workspace::expert_gate, expert_rows * config.expert_hidden_size},
-      {&Workspace::expert_up, expert_rows * config.expert_hidden_size},
-      {&Workspace::expert_out, max_tokens * config.n_experts_per_token * hidden},
-      {&Workspace::logits, max_logit_rows * config.vocab_size},
-      {&Workspace::softmax_scratch, n_workers * ScratchFloats(config)},
-      {&Workspace::softmax_partials, SoftmaxPartialFloats(config)},
-  }};
+  return {
+      .lasting = {{&Workspace::y, max_tokens * hidden},
+                  {&Workspace::router_logits, max_tokens * config.n_experts},
+                  {&Workspace::logits, size.max_logit_rows * config.vocab_size}},
+      .attention = {{&Workspace::qkv, max_tokens * qkv_width},
+                    {&Workspace::gate, max_tokens * attn_width},
+                    {&Workspace::attn, max_tokens * attn_width},
+                    {&Workspace::softmax_scratch, n_workers * ScratchFloats(config)},
+                    {&Workspace::softmax_partials, SoftmaxPartialFloats(config)}},
+      .experts = {{&Workspace::expert_gate, expert_rows * config.expert_hidden_size},
+                  {&Workspace::expert_up, expert_rows * config.expert_hidden_size},
+                  {&Workspace::expert_out, max_tokens * config.n_experts_per_token * hidden}}};
 }
 
-template <typename T, size_t N>
-uint64_t BytesOf(const std::array<Piece<T>, N>& pieces) {
+template <typename T>
+uint64_t BytesOf(const Pieces<T>& pieces) {
   uint64_t total = 0;
   for (const Piece<T>& piece : pieces) {
     total += AlignUp<uint64_t>(static_cast<uint64_t>(piece.floats) * sizeof(float), kLineBytes);
@@ -66,58 +77,71 @@ uint64_t BytesOf(const std::array<Piece<T>, N>& pieces) {
   return total;
 }
 
-template <typename T, size_t N>
-void CutBuffer(const std::array<Piece<T>, N>& pieces, T& workspace) {
-  std::byte* next = workspace.buffer.data();
+uint64_t BytesOf(const SharedPieces& pieces) {
+  return BytesOf(pieces.lasting) + std::max(BytesOf(pieces.attention), BytesOf(pieces.experts));
+}
+
+template <typename T>
+void CutBuffer(const Pieces<T>& pieces, std::byte* next, T& workspace) {
   for (const Piece<T>& piece : pieces) {
     workspace.*piece.pointer = reinterpret_cast<float*>(next);
     next += AlignUp<uint64_t>(static_cast<uint64_t>(piece.floats) * sizeof(float), kLineBytes);
   }
 }
 
-int64_t HiddenRows(int64_t max_tokens, int64_t max_logit_rows) {
-  return std::max(max_tokens, max_logit_rows);
+int64_t HiddenRows(const WorkspaceSize& size) {
+  return std::max(size.max_tokens, size.max_logit_rows);
+}
+
+// Of the inputs of products; only an expert's rows are gathered.
+ActivationRoom Room(const WorkspaceSize& size, bool gathers = false) {
+  return {.gathers = gathers, .residual = size.residual};
 }
 
 }  // namespace
 
-NodeWorkspace::NodeWorkspace(const ModelConfig& config, int64_t max_tokens, int64_t max_logit_rows,
+NodeWorkspace::NodeWorkspace(const ModelConfig& config, const WorkspaceSize& size, int n_nodes,
                              int os_node)
-    : buffer(NodeBuffer::Allocate(BytesOf(NodePieces(config, max_tokens, max_logit_rows)),
+    : buffer(NodeBuffer::Allocate(BytesOf(NodePieces(config, size, n_nodes)),
                                   "a node's part of the workspace", os_node)),
-      hidden_acts(HiddenRows(max_tokens, max_logit_rows), config.hidden_size),
-      attn_acts(max_tokens, config.n_heads * config.head_dim),
-      expert_acts(max_tokens, config.hidden_size),
-      middle_acts(max_tokens, config.expert_hidden_size),
-      second_middle_acts(1, config.expert_hidden_size) {
-  CutBuffer(NodePieces(config, max_tokens, max_logit_rows), *this);
+      hidden_acts(HiddenRows(size), config.hidden_size, ActiveIsaLevel(), Room(size)),
+      attn_acts(size.max_tokens, config.n_heads * config.head_dim, ActiveIsaLevel(), Room(size)),
+      expert_acts(size.max_tokens, config.hidden_size, ActiveIsaLevel(), Room(size, true)),
+      middle_acts(size.max_tokens, config.expert_hidden_size, ActiveIsaLevel(), Room(size)),
+      second_middle_acts(1, config.expert_hidden_size, ActiveIsaLevel(), Room(size)) {
+  CutBuffer(NodePieces(config, size, n_nodes), buffer.data(), *this);
 }
 
-uint64_t Workspace::BytesFor(const ModelConfig& config, int64_t max_tokens, int64_t max_logit_rows,
-                             int n_nodes, int n_workers) {
+uint64_t Workspace::BytesFor(const ModelConfig& config, const WorkspaceSize& size, int n_nodes,
+                             int n_workers) {
   const int64_t activations =
-      Activations::BytesFor(HiddenRows(max_tokens, max_logit_rows), config.hidden_size) +
-      Activations::BytesFor(max_tokens, config.n_heads * config.head_dim) +
-      Activations::BytesFor(max_tokens, config.hidden_size) +
-      Activations::BytesFor(max_tokens, config.expert_hidden_size) +
-      Activations::BytesFor(1, config.expert_hidden_size);
+      Activations::BytesFor(HiddenRows(size), config.hidden_size, Room(size)) +
+      Activations::BytesFor(size.max_tokens, config.n_heads * config.head_dim, Room(size)) +
+      Activations::BytesFor(size.max_tokens, config.hidden_size, Room(size, true)) +
+      Activations::BytesFor(size.max_tokens, config.expert_hidden_size, Room(size)) +
+      Activations::BytesFor(1, config.expert_hidden_size, Room(size));
   const uint64_t per_node =
-      BytesOf(NodePieces(config, max_tokens, max_logit_rows)) + static_cast<uint64_t>(activations);
+      BytesOf(NodePieces(config, size, n_nodes)) + static_cast<uint64_t>(activations);
   return per_node * static_cast<uint64_t>(n_nodes) +
-         BytesOf(SharedPieces(config, max_tokens, max_logit_rows, n_workers));
+         BytesOf(MakeSharedPieces(config, size, n_workers));
 }
 
-Workspace::Workspace(const ModelConfig& config, int64_t max_tokens, int64_t max_logit_rows,
+Workspace::Workspace(const ModelConfig& config, const WorkspaceSize& size,
                      const Partition& partition)
     : softmax_scratch_floats(ScratchFloats(config)),
-      router_ids(static_cast<size_t>(max_tokens * config.n_experts_per_token)),
-      router_weights(static_cast<size_t>(max_tokens * config.n_experts_per_token)) {
+      router_ids(static_cast<size_t>(size.max_tokens * config.n_experts_per_token)),
+      router_weights(static_cast<size_t>(size.max_tokens * config.n_experts_per_token)) {
+  const auto n_nodes = static_cast<int>(partition.nodes().size());
   for (const Partition::Node& node : partition.nodes()) {
-    nodes.emplace_back(config, max_tokens, max_logit_rows, node.memory.front().os_node);
+    nodes.emplace_back(config, size, n_nodes, node.memory.front().os_node);
   }
-  const auto pieces = SharedPieces(config, max_tokens, max_logit_rows, partition.n_workers());
+  const SharedPieces pieces = MakeSharedPieces(config, size, partition.n_workers());
   buffer = NodeBuffer::Allocate(BytesOf(pieces), "workspace of the forward pass");
-  CutBuffer(pieces, *this);
+  CutBuffer(pieces.lasting, buffer.data(), *this);
+  std::byte* const rest = buffer.data() + BytesOf(pieces.lasting);
+  CutBuffer(pieces.attention, rest, *this);
+  CutBuffer(pieces.experts, rest, *this);
+  if (n_nodes == 1) nodes.front().attn = attn;
 }
 
 }  // namespace stoker

@@ -29,18 +29,25 @@ struct Segment {
   SequenceState* state = nullptr;
 };
 
+// What scratch is sized for.
+struct WorkspaceSize {
+  int64_t max_tokens = 0;
+  int64_t max_logit_rows = 0;
+  bool residual = true;  // activations with residual rows
+};
+
 // What every node keeps for itself, in its own memory: the inputs of its products, made by its own
 // workers from what the nodes exchange. T = max_tokens rows each; H hidden, A = n_heads * head_dim,
 // F expert hidden, E experts.
 struct NodeWorkspace {
-  NodeWorkspace(const ModelConfig& config, int64_t max_tokens, int64_t max_logit_rows, int os_node);
+  NodeWorkspace(const ModelConfig& config, const WorkspaceSize& size, int n_nodes, int os_node);
 
   NodeBuffer buffer;
   float* x = nullptr;        // [T, H] residual stream
   float* h = nullptr;        // [T, H] normalised attention input
   float* u = nullptr;        // [T, H] normalised MoE input
   float* y = nullptr;        // [T, H] the sum under the second norm
-  float* attn = nullptr;     // [T, A] lightning heads, normalised and gated
+  float* attn = nullptr;     // [T, A] lightning heads, normalised and gated; one node's: ws.attn
   float* head_in = nullptr;  // [max_logit_rows, H]
 
   Activations hidden_acts;         // of h, u, head_in: k = H
@@ -52,29 +59,32 @@ struct NodeWorkspace {
 
 // What the nodes share: results of products and heads, each part written on the node that owns its
 // rows. Those marked (exchanged) are what one node reads of another, between two barriers of all.
+// Those of attention and those of experts lie in the same memory: when a layer's experts begin,
+// nothing of its attention is read any more but y.
 struct Workspace {
-  Workspace(const ModelConfig& config, int64_t max_tokens, int64_t max_logit_rows,
-            const Partition& partition);
+  Workspace(const ModelConfig& config, const WorkspaceSize& size, const Partition& partition);
 
   // What the constructor reserves; pages that a run never uses are never touched.
-  static uint64_t BytesFor(const ModelConfig& config, int64_t max_tokens, int64_t max_logit_rows,
-                           int n_nodes, int n_workers);
+  static uint64_t BytesFor(const ModelConfig& config, const WorkspaceSize& size, int n_nodes,
+                           int n_workers);
 
   std::vector<NodeWorkspace> nodes;  // by Worker::node
 
   NodeBuffer buffer;
+  float* y = nullptr;              // [T, H] attention output (exchanged)
+  float* router_logits = nullptr;  // [T, E], written by the first node
+  float* logits = nullptr;         // [max_logit_rows, V]
+  // Attention.
   float* qkv = nullptr;              // [T, max(3A, A + 2 n_kv_heads D)]
   float* gate = nullptr;             // [T, A] lightning output gate (exchanged with attn)
   float* attn = nullptr;             // [T, A] concatenated heads (exchanged)
-  float* y = nullptr;                // [T, H] attention output (exchanged)
-  float* router_logits = nullptr;    // [T, E], written by the first node
-  float* expert_gate = nullptr;      // [max(T, 2), F], then SiLU(gate) * up (exchanged)
-  float* expert_up = nullptr;        // [max(T, 2), F]
-  float* expert_out = nullptr;       // [T * top_k, H] down outputs, by expert (exchanged)
-  float* logits = nullptr;           // [max_logit_rows, V]
   float* softmax_scratch = nullptr;  // [n_workers, softmax_scratch_floats]
   int64_t softmax_scratch_floats = 0;  // per worker
   float* softmax_partials = nullptr;   // see softmax_attention.h
+  // Experts.
+  float* expert_gate = nullptr;  // [max(T, 2), F], then SiLU(gate) * up (exchanged)
+  float* expert_up = nullptr;    // [max(T, 2), F]
+  float* expert_out = nullptr;   // [T * top_k, H] down outputs, by expert (exchanged)
 
   std::vector<int32_t> router_ids;    // [T, top_k]
   std::vector<float> router_weights;  // [T, top_k]

@@ -20,20 +20,21 @@ constexpr int64_t kSumPadding = 32;
 int64_t PaddedK(int64_t k) { return DivCeil(k, kGroup) * kGroup; }
 int64_t CodeStride(int64_t k) { return PaddedK(k) + kCodePadding; }
 int64_t ScaleStride(int64_t k) { return PaddedK(k) / kGroup + kScalePadding; }
+int64_t Step(ActivationRoom room) { return room.residual ? 2 : 1; }
 int64_t SumStride(int64_t k) { return PaddedK(k) / kGroup * kSumsPerGroup + kSumPadding; }
 
-// Every row has room for its residual row behind it.
-size_t CodeBytes(int64_t max_m, int64_t max_k) {
-  return static_cast<size_t>(2 * max_m * CodeStride(max_k));
+// Of max_m rows; where there is room for residual rows, each has its own behind it.
+size_t CodeBytes(int64_t max_m, int64_t max_k, ActivationRoom room) {
+  return static_cast<size_t>(Step(room) * max_m * CodeStride(max_k));
 }
-size_t ScaleBytes(int64_t max_m, int64_t max_k) {
-  return static_cast<size_t>(2 * max_m * ScaleStride(max_k)) * sizeof(float);
+size_t ScaleBytes(int64_t max_m, int64_t max_k, ActivationRoom room) {
+  return static_cast<size_t>(Step(room) * max_m * ScaleStride(max_k)) * sizeof(float);
 }
-size_t SumBytes(int64_t max_m, int64_t max_k) {
-  return static_cast<size_t>(2 * max_m * SumStride(max_k)) * sizeof(int16_t);
+size_t SumBytes(int64_t max_m, int64_t max_k, ActivationRoom room) {
+  return static_cast<size_t>(Step(room) * max_m * SumStride(max_k)) * sizeof(int16_t);
 }
-size_t F32Bytes(int64_t max_m, int64_t max_k) {
-  return static_cast<size_t>(max_m * max_k) * sizeof(float);
+size_t F32Bytes(int64_t max_m, int64_t max_k, ActivationRoom room) {
+  return room.gathers ? static_cast<size_t>(max_m * max_k) * sizeof(float) : 0;
 }
 
 void CopyRow(const Q8Rows& from, int64_t from_row, const Q8Rows& to, int64_t to_row) {
@@ -57,18 +58,20 @@ void Residual(const float* x, int64_t n, const int8_t* codes, float scale, float
 
 }  // namespace
 
-Activations::Activations(int64_t max_m, int64_t max_k, IsaLevel level)
-    : max_m_(max_m), max_k_(max_k), level_(level) {
+Activations::Activations(int64_t max_m, int64_t max_k, IsaLevel level, ActivationRoom room)
+    : max_m_(max_m), max_k_(max_k), level_(level), room_(room) {
   STOKER_CHECK(max_m > 0 && max_k > 0);
-  gathered_ = NodeBuffer::Allocate(F32Bytes(max_m, max_k), "gathered activations");
-  codes_ = NodeBuffer::Allocate(CodeBytes(max_m, max_k), "integer activations");
-  scales_ = NodeBuffer::Allocate(ScaleBytes(max_m, max_k), "activation scales");
-  sums_ = NodeBuffer::Allocate(SumBytes(max_m, max_k), "activation sums");
+  if (room.gathers) {
+    gathered_ = NodeBuffer::Allocate(F32Bytes(max_m, max_k, room), "gathered activations");
+  }
+  codes_ = NodeBuffer::Allocate(CodeBytes(max_m, max_k, room), "integer activations");
+  scales_ = NodeBuffer::Allocate(ScaleBytes(max_m, max_k, room), "activation scales");
+  sums_ = NodeBuffer::Allocate(SumBytes(max_m, max_k, room), "activation sums");
 }
 
-int64_t Activations::BytesFor(int64_t max_m, int64_t max_k) {
-  return static_cast<int64_t>(F32Bytes(max_m, max_k) + CodeBytes(max_m, max_k) +
-                              ScaleBytes(max_m, max_k) + SumBytes(max_m, max_k));
+int64_t Activations::BytesFor(int64_t max_m, int64_t max_k, ActivationRoom room) {
+  return static_cast<int64_t>(F32Bytes(max_m, max_k, room) + CodeBytes(max_m, max_k, room) +
+                              ScaleBytes(max_m, max_k, room) + SumBytes(max_m, max_k, room));
 }
 
 Q8Rows Activations::MutableQ8Rows(int64_t m, int64_t k, bool every_other) const {
@@ -100,7 +103,7 @@ void Activations::Prepare(const Worker& worker, const float* x, int64_t m, int64
   // One writer: the others read these fields only after the caller's barrier.
   if (worker.index == 0) SetShape(m, k, x, x_stride, forms | kActF32);
   if ((forms & kActQ8) == 0) return;
-  STOKER_CHECK(k % 32 == 0);
+  STOKER_CHECK(k % 32 == 0 && (room_.residual || !HasResidual(forms)));
   QuantizeGroups(worker, x, m, k, x_stride, HasResidual(forms));
 }
 
@@ -135,7 +138,8 @@ void Activations::Gather(const Worker& worker, const Activations& source,
   const int64_t m = static_cast<int64_t>(rows.size());
   const int64_t k = source.k_;
   STOKER_CHECK(this != &source && m <= max_m_ && k <= max_k_ && level_ == source.level_);
-  STOKER_CHECK((forms & ~source.forms_) == 0);
+  STOKER_CHECK((forms & ~source.forms_) == 0 && room_.gathers);
+  STOKER_CHECK(room_.residual || !HasResidual(forms));
   float* const f32 = gathered_.as<float>();
   if (worker.index == 0) SetShape(m, k, f32, k, forms);
   const auto [begin, end] = worker.Share(m);

@@ -32,12 +32,19 @@ constexpr bool HasResidual(uint32_t forms) { return (forms & kActQ8Residual) == 
 // result, as that of the output matrix.
 constexpr uint32_t WithoutResidual(uint32_t forms) { return forms & ~(kActQ8Residual & ~kActQ8); }
 
+// What an object is prepared for beside Prepare without residual rows.
+struct ActivationRoom {
+  bool gathers = true;   // Gather: f32 rows of its own
+  bool residual = true;  // kActQ8Residual
+};
+
 class Activations {
  public:
   // Room for m <= max_m rows of k <= max_k values. Throws std::system_error when memory is short.
   // Pages are touched when first used, so a large max_m costs address space only. `level` is that
   // of the backend: the order of integer codes is the instruction set's own.
-  Activations(int64_t max_m, int64_t max_k, IsaLevel level = ActiveIsaLevel());
+  Activations(int64_t max_m, int64_t max_k, IsaLevel level = ActiveIsaLevel(),
+              ActivationRoom room = {});
 
   // Collective. Points this at x [m, k] f32 (rows x_stride apart, borrowed until the next Prepare)
   // and makes the forms of the mask, each worker its own share. k is a multiple of 32 for kActQ8.
@@ -63,7 +70,7 @@ class Activations {
   Q8Rows q8_residual_rows() const { return MutableQ8Rows(2 * m_, k_, /*every_other=*/false); }
 
   // Bytes of address space the buffers of an object of this size take.
-  static int64_t BytesFor(int64_t max_m, int64_t max_k);
+  static int64_t BytesFor(int64_t max_m, int64_t max_k, ActivationRoom room);
 
  private:
   void QuantizeGroups(const Worker& worker, const float* x, int64_t m, int64_t k, int64_t x_stride,
@@ -75,12 +82,13 @@ class Activations {
   int64_t max_m_;
   int64_t max_k_;
   IsaLevel level_;
+  ActivationRoom room_;
   int64_t m_ = 0;
   int64_t k_ = 0;
   uint32_t forms_ = 0;
   const float* f32_ = nullptr;
   int64_t f32_stride_ = 0;
-  NodeBuffer gathered_;  // [max_m, max_k] f32, rows of Gather
+  NodeBuffer gathered_;  // [max_m, max_k] f32, rows of Gather; empty without room for them
   NodeBuffer codes_;     // int8, see Q8Rows
   NodeBuffer scales_;    // f32, see Q8Rows
   NodeBuffer sums_;      // int16, see Q8Rows

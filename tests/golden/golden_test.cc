@@ -116,7 +116,7 @@ TEST_CASE("released checkpoint naming: prompt, layers, router, greedy, states, l
   const Checkpoint golden(name);
   const auto engine = OpenModel(golden.directory, Precision::kFast);
   const ModelConfig& config = engine->config();
-  SequenceState state(config, 512);
+  SequenceState state = engine->model().NewState(512);
 
   const GoldenArray prompt = golden.Get("prompt_ids");
   const int64_t n = static_cast<int64_t>(prompt.i32.size());
@@ -152,7 +152,7 @@ TEST_CASE("released checkpoint naming: prompt, layers, router, greedy, states, l
   const float* lightning = state.Lightning(0, 0);
   CHECK(Relative({lightning, states.f32.size()}, states.f32) < kLogitTolerance);
 
-  SequenceState long_state(config, 512);
+  SequenceState long_state = engine->model().NewState(512);
   const CollectingSink long_sink = Run(*engine, long_state, golden.Get("long_ids").i32);
   CHECK(Relative(long_sink.logits, golden.Get("long_logits").f32) < kLogitTolerance);
 }
@@ -168,7 +168,7 @@ TEST_CASE("chunk length, thread count and memory mode do not matter") {
   std::vector<int32_t> ids = golden.Get("long_ids").i32;
   if (Scalar()) ids.resize(name == "tiny" ? 100 : 40);
   const auto engine = OpenModel(golden.directory, Precision::kFast);
-  SequenceState state(engine->config(), 512);
+  SequenceState state = engine->model().NewState(512);
   const std::vector<float> whole = Run(*engine, state, ids).logits;
   for (const int64_t chunk : {1, 7, 16, 64, 256}) {
     CAPTURE(chunk);
@@ -176,10 +176,10 @@ TEST_CASE("chunk length, thread count and memory mode do not matter") {
     CHECK(Relative(Run(*engine, state, ids, chunk).logits, whole) < 1e-5);
   }
   const auto one_thread = OpenModel(golden.directory, Precision::kFast, 1);
-  SequenceState one_state(engine->config(), 512);
+  SequenceState one_state = engine->model().NewState(512);
   CHECK(Relative(Run(*one_thread, one_state, ids).logits, whole) < 1e-5);
   const auto mapped = OpenModel(golden.directory, Precision::kFast, 0, MemoryMode::kMapped);
-  SequenceState mapped_state(engine->config(), 512);
+  SequenceState mapped_state = engine->model().NewState(512);
   CHECK(Run(*mapped, mapped_state, ids).logits == whole);
 }
 
@@ -187,7 +187,7 @@ TEST_CASE("paged: any budget gives the bits of resident weights, in prefill and 
   const Checkpoint golden("kq");
   const std::vector<int32_t> ids = golden.Get("prompt_ids").i32;
   const auto resident = OpenModel(golden.directory, Precision::kFast, 0, MemoryMode::kResident);
-  SequenceState state(resident->config(), 512);
+  SequenceState state = resident->model().NewState(512);
   const std::vector<float> prefill = Run(*resident, state, ids).logits;
   const std::vector<float> decode = Run(*resident, state, {ids.data(), 20}, 1).logits;
 
@@ -213,7 +213,7 @@ TEST_CASE("paged: any budget gives the bits of resident weights, in prefill and 
         options.policy = policy;
         options.io = io;
         const auto engine = Engine::Open(options);
-        SequenceState paged_state(engine->config(), 512);
+        SequenceState paged_state = engine->model().NewState(512);
         CHECK(Run(*engine, paged_state, ids).logits == prefill);
         CHECK(Run(*engine, paged_state, {ids.data(), 20}, 1).logits == decode);
         CHECK((engine->cache()->stats().evictions > 0) == (eighths < 8));
@@ -232,7 +232,7 @@ TEST_CASE("several sequences in one batch give what each gives alone") {
   std::vector<std::unique_ptr<SequenceState>> states;
   std::vector<TokenRun> runs;
   for (const auto& part : parts) {
-    states.push_back(std::make_unique<SequenceState>(config, 512));
+    states.push_back(std::make_unique<SequenceState>(engine->model().NewState(512)));
     runs.push_back({states.back().get(), part, LogitRows::kLast});
   }
   struct Last : ForwardSink {
@@ -244,7 +244,7 @@ TEST_CASE("several sequences in one batch give what each gives alone") {
   REQUIRE(engine->model().Forward(runs, batch, 64));
   for (size_t i = 0; i < 3; ++i) {
     CAPTURE(i);
-    SequenceState alone(config, 512);
+    SequenceState alone = engine->model().NewState(512);
     const CollectingSink sink = Run(*engine, alone, parts[i]);
     const std::span<const float> last = std::span(sink.logits).last(config.vocab_size);
     CHECK(Relative(batch.logits[i], last) < 1e-5);
@@ -274,13 +274,13 @@ TEST_CASE("GGUF: full-precision activations within 1e-3, integer activations wit
   const GoldenArray logits = ReadGolden(directory / c.golden, c.key);
 
   const auto exact = OpenModel(directory / c.file, Precision::kExact);
-  SequenceState exact_state(exact->config(), 512);
+  SequenceState exact_state = exact->model().NewState(512);
   const double error = Relative(Run(*exact, exact_state, prompt.i32).logits, logits.f32);
   CHECK(error < (c.key == "f32" ? kLogitTolerance : 1e-3));
 
   const auto fast = OpenModel(directory / c.file, Precision::kFast);
-  SequenceState whole_state(fast->config(), 512);
-  SequenceState step_state(fast->config(), 512);
+  SequenceState whole_state = fast->model().NewState(512);
+  SequenceState step_state = fast->model().NewState(512);
   const double prefill_kl =
       MeanKl(Run(*fast, whole_state, prompt.i32).logits, logits.f32, fast->config().vocab_size);
   const double decode_kl =

@@ -76,7 +76,7 @@ EngineOptions Options(const std::filesystem::path& path, PagerFactory make_pager
 
 // Decodes fixed tokens one at a time; returns the logits of all.
 std::vector<float> Decode(Engine& engine, int first = 0, int last = kTokens) {
-  SequenceState state(engine.config(), 32);
+  SequenceState state = engine.model().NewState(32);
   std::vector<float> logits;
   for (int i = first; i < last; ++i) {
     const int32_t id = 7 + 13 * i;

@@ -1,10 +1,12 @@
 #pragma once
 
 // Eight f32 lanes for the bodies in runtime/kernels/lanes, which are written once for every vector
-// width. Only for files compiled with the AVX2 and FMA flags. The same names as avx512/lanes.h.
+// width. Only for files compiled with the AVX2, FMA and F16C flags. The same names as
+// avx512/lanes.h.
 
 #include <immintrin.h>
 
+#include <cstddef>
 #include <cstdint>
 
 namespace stoker::avx2 {
@@ -17,6 +19,9 @@ struct Lanes {
   static F32 Set(float value) { return _mm256_set1_ps(value); }
   static F32 Load(const float* p) { return _mm256_loadu_ps(p); }
   static void Store(float* p, F32 v) { _mm256_storeu_ps(p, v); }
+  static F32 LoadHalves(const std::byte* p) {
+    return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  }
   // The first n (0..8) elements; lanes behind them are zero, memory behind them is not touched.
   static F32 LoadFirst(const float* p, int64_t n) { return _mm256_maskload_ps(p, Mask(n)); }
   static void StoreFirst(float* p, F32 v, int64_t n) { _mm256_maskstore_ps(p, Mask(n), v); }
@@ -51,13 +56,6 @@ struct Lanes {
     const __m128 four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
     const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
     return _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 1)));
-  }
-  // Lane r: the sum of v[r].
-  static F32 SumEach(const F32 (&v)[8]) {
-    const F32 low = _mm256_hadd_ps(_mm256_hadd_ps(v[0], v[1]), _mm256_hadd_ps(v[2], v[3]));
-    const F32 high = _mm256_hadd_ps(_mm256_hadd_ps(v[4], v[5]), _mm256_hadd_ps(v[6], v[7]));
-    return _mm256_add_ps(_mm256_permute2f128_ps(low, high, 0x20),
-                         _mm256_permute2f128_ps(low, high, 0x31));
   }
   static float Largest(F32 v) {
     const __m128 four = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));

@@ -44,9 +44,6 @@ struct PanelLanes : Lanes {
   static STOKER_INLINE void StoreRow8(std::byte* p, Row8 v) {
     _mm_storel_epi64(reinterpret_cast<__m128i*>(p), v);
   }
-  static STOKER_INLINE F32 LoadHalves(const std::byte* p) {
-    return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
-  }
   static STOKER_INLINE F32 Negate(F32 v) { return _mm256_xor_ps(v, _mm256_set1_ps(-0.0f)); }
 
   // The bits of every byte moved down by kShift (up if negative), under `mask`. Shifts of 16-bit

@@ -5,6 +5,7 @@
 
 #include <immintrin.h>
 
+#include <cstddef>
 #include <cstdint>
 
 namespace stoker::avx512 {
@@ -17,6 +18,9 @@ struct Lanes {
   static F32 Set(float value) { return _mm512_set1_ps(value); }
   static F32 Load(const float* p) { return _mm512_loadu_ps(p); }
   static void Store(float* p, F32 v) { _mm512_storeu_ps(p, v); }
+  static F32 LoadHalves(const std::byte* p) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  }
   // The first n (0..16) elements; lanes behind them are zero, memory behind them is not touched.
   static F32 LoadFirst(const float* p, int64_t n) { return _mm512_maskz_loadu_ps(Mask(n), p); }
   static void StoreFirst(float* p, F32 v, int64_t n) { _mm512_mask_storeu_ps(p, Mask(n), v); }
@@ -46,21 +50,6 @@ struct Lanes {
   }
 
   static float Sum(F32 v) { return _mm512_reduce_add_ps(v); }
-  // Lane r: the sum of v[r].
-  static F32 SumEach(const F32 (&v)[16]) {
-    F32 four[4];  // lane 4 k + r of four[i]: the sum of lanes 4 k .. 4 k + 3 of v[4 i + r]
-    for (int i = 0; i < 4; ++i) {
-      const F32* const u = v + 4 * i;
-      const F32 a = _mm512_add_ps(_mm512_unpacklo_ps(u[0], u[1]), _mm512_unpackhi_ps(u[0], u[1]));
-      const F32 b = _mm512_add_ps(_mm512_unpacklo_ps(u[2], u[3]), _mm512_unpackhi_ps(u[2], u[3]));
-      four[i] = _mm512_add_ps(
-          _mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(a), _mm512_castps_pd(b))),
-          _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(a), _mm512_castps_pd(b))));
-    }
-    const F32 low = AddHalves(four[0], four[1]);
-    const F32 high = AddHalves(four[2], four[3]);
-    return AddHalves(low, high);
-  }
   static float Largest(F32 v) { return _mm512_reduce_max_ps(v); }
   // *total += v^2 in f64; one f64 lane holds two products.
   struct F64 {
@@ -75,10 +64,6 @@ struct Lanes {
   };
 
  private:
-  // Of 128-bit lanes 0 .. 3 of each: a0 + a1, a2 + a3, b0 + b1, b2 + b3.
-  static F32 AddHalves(F32 a, F32 b) {
-    return _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
-  }
   static __mmask16 Mask(int64_t n) { return static_cast<__mmask16>((1u << n) - 1u); }
 };
 

@@ -45,9 +45,6 @@ struct PanelLanes : Lanes {
   static STOKER_INLINE void StoreRow8(std::byte* p, Row8 v) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), v);
   }
-  static STOKER_INLINE F32 LoadHalves(const std::byte* p) {
-    return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
-  }
   static STOKER_INLINE F32 Negate(F32 v) { return _mm512_xor_ps(v, _mm512_set1_ps(-0.0f)); }
 
   // The bits of every byte moved down by kShift (up if negative), under `mask`. Shifts of 16-bit

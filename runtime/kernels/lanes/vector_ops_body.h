@@ -79,68 +79,9 @@ struct VectorOpsBody {
     Map(gate, up, out, n, [](F32 g, F32 u) { return L::Mul(L::Mul(g, Sigmoid(g)), u); });
   }
 
-  static float Dot(const float* x, const float* y, int64_t n) noexcept {
-    F32 sums[4] = {L::Zero(), L::Zero(), L::Zero(), L::Zero()};
-    int64_t i = 0;
-    for (; i + 4 * kWidth <= n; i += 4 * kWidth) {
-      for (int s = 0; s < 4; ++s) {
-        sums[s] = L::MulAdd(L::Load(x + i + s * kWidth), L::Load(y + i + s * kWidth), sums[s]);
-      }
-    }
-    for (; i + kWidth <= n; i += kWidth) {
-      sums[0] = L::MulAdd(L::Load(x + i), L::Load(y + i), sums[0]);
-    }
-    if (i < n) {
-      sums[1] = L::MulAdd(L::LoadFirst(x + i, n - i), L::LoadFirst(y + i, n - i), sums[1]);
-    }
-    return L::Sum(L::Add(L::Add(sums[0], sums[1]), L::Add(sums[2], sums[3])));
-  }
-
   static void Axpy(float a, const float* x, float* y, int64_t n) noexcept {
     const F32 factor = L::Set(a);
     Map(x, y, y, n, [factor](F32 u, F32 v) { return L::MulAdd(factor, u, v); });
-  }
-
-  static void DotRows(const float* x, const float* rows, int64_t n_rows, int64_t n,
-                      float* out) noexcept {
-    int64_t i = 0;
-    // As many rows as lanes share the loads of x and the sums across lanes.
-    for (; i + kWidth <= n_rows && n % kWidth == 0; i += kWidth) {
-      F32 sums[kWidth];
-      for (F32& sum : sums) sum = L::Zero();
-      const float* const first = rows + i * n;
-      for (int64_t j = 0; j < n; j += kWidth) {
-        const F32 part = L::Load(x + j);
-#pragma GCC unroll 16
-        for (int r = 0; r < kWidth; ++r) {
-          sums[r] = L::MulAdd(part, L::Load(first + r * n + j), sums[r]);
-        }
-      }
-      L::Store(out + i, L::SumEach(sums));
-    }
-    for (; i < n_rows; ++i) out[i] = Dot(x, rows + i * n, n);
-  }
-
-  // Eight vectors of y stay in registers for all rows.
-  static void AxpyRows(const float* a, const float* rows, int64_t n_rows, float* y,
-                       int64_t n) noexcept {
-    constexpr int kVectors = 8;
-    int64_t j = 0;
-    for (; j + kVectors * kWidth <= n; j += kVectors * kWidth) {
-      F32 sums[kVectors];
-      for (int v = 0; v < kVectors; ++v) sums[v] = L::Load(y + j + v * kWidth);
-      for (int64_t i = 0; i < n_rows; ++i) {
-        const F32 factor = L::Set(a[i]);
-        const float* row = rows + i * n + j;
-#pragma GCC unroll 8
-        for (int v = 0; v < kVectors; ++v) {
-          sums[v] = L::MulAdd(factor, L::Load(row + v * kWidth), sums[v]);
-        }
-      }
-      for (int v = 0; v < kVectors; ++v) L::Store(y + j + v * kWidth, sums[v]);
-    }
-    if (j == n) return;
-    for (int64_t i = 0; i < n_rows; ++i) Axpy(a[i], rows + i * n + j, y + j, n - j);
   }
 
   static void ScaleAdd(float a, const float* x, float b, const float* y, float* out,
@@ -239,10 +180,7 @@ struct VectorOpsBody {
         .silu = Silu,
         .sigmoid_mul = SigmoidMul,
         .swiglu = SwiGlu,
-        .dot = Dot,
         .axpy = Axpy,
-        .dot_rows = DotRows,
-        .axpy_rows = AxpyRows,
         .scale_add = ScaleAdd,
         .scale = Scale,
         .max_value = MaxValue,

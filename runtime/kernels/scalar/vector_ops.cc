@@ -33,22 +33,8 @@ void SwiGlu(const float* gate, const float* up, float* out, int64_t n) noexcept 
   for (int64_t i = 0; i < n; ++i) out[i] = gate[i] * Sigmoid(gate[i]) * up[i];
 }
 
-float Dot(const float* x, const float* y, int64_t n) noexcept {
-  double sum = 0.0;
-  for (int64_t i = 0; i < n; ++i) sum += static_cast<double>(x[i]) * y[i];
-  return static_cast<float>(sum);
-}
-
 void Axpy(float a, const float* x, float* y, int64_t n) noexcept {
   for (int64_t i = 0; i < n; ++i) y[i] += a * x[i];
-}
-
-void DotRows(const float* x, const float* rows, int64_t n_rows, int64_t n, float* out) noexcept {
-  for (int64_t i = 0; i < n_rows; ++i) out[i] = Dot(x, rows + i * n, n);
-}
-
-void AxpyRows(const float* a, const float* rows, int64_t n_rows, float* y, int64_t n) noexcept {
-  for (int64_t i = 0; i < n_rows; ++i) Axpy(a[i], rows + i * n, y, n);
 }
 
 void ScaleAdd(float a, const float* x, float b, const float* y, float* out, int64_t n) noexcept {
@@ -94,10 +80,7 @@ const VectorOps kVectorOps = {
     .silu = Silu,
     .sigmoid_mul = SigmoidMul,
     .swiglu = SwiGlu,
-    .dot = Dot,
     .axpy = Axpy,
-    .dot_rows = DotRows,
-    .axpy_rows = AxpyRows,
     .scale_add = ScaleAdd,
     .scale = Scale,
     .max_value = MaxValue,

@@ -29,7 +29,7 @@ const WeightStore& Store() {
 
 std::map<std::string, NumaPrediction> Predict(const NumaModel& model) {
   std::map<std::string, NumaPrediction> by_mode;
-  for (const NumaPrediction& p : PredictDecode(Store(), model, 512)) by_mode[p.mode] = p;
+  for (const NumaPrediction& p : PredictDecode(Store(), model, 512, {})) by_mode[p.mode] = p;
   return by_mode;
 }
 
@@ -101,7 +101,8 @@ TEST_CASE("files that are no matrix are refused with their name") {
 }
 
 TEST_CASE("the formats") {
-  const std::vector<NumaPrediction> predictions = PredictDecode(Store(), Slow("100 50\n50 100"), 1);
+  const std::vector<NumaPrediction> predictions =
+      PredictDecode(Store(), Slow("100 50\n50 100"), 1, {});
   CHECK(FormatPredictions(predictions, "md").find("| shard |") != std::string::npos);
   CHECK(FormatPredictions(predictions, "csv").starts_with("numa,predicted_ts"));
   CHECK(FormatPredictions(predictions, "json").find("\"predicted_ts\"") != std::string::npos);

@@ -1,0 +1,27 @@
+#include "runtime/rounding.h"
+
+#include <algorithm>
+
+namespace stoker {
+
+KvTypes ChooseKvTypes(const KvChoice& choice, Precision precision, const WeightStore& store) {
+  const bool quantised = std::ranges::any_of(store.tensors(), [](const StoredTensor& tensor) {
+    return Info(tensor.type).block_elements > 1;
+  });
+  const KvType chosen =
+      quantised && precision == Precision::kFast ? KvType::kF16 : KvType::kF32;
+  return {choice.keys.value_or(chosen), choice.values.value_or(chosen)};
+}
+
+bool WantsResidual(const WeightStore& store) {
+  uint64_t fine = 0;
+  uint64_t all = 0;
+  for (const StoredTensor& tensor : store.tensors()) {
+    if (Info(tensor.type).block_elements == 1) continue;
+    all += tensor.extent.bytes;
+    if (tensor.type == DType::kQ8_0 || tensor.type == DType::kQ6_K) fine += tensor.extent.bytes;
+  }
+  return 2 * fine > all;
+}
+
+}  // namespace stoker
