@@ -429,8 +429,7 @@ std::unique_ptr<Engine> Engine::Open(EngineOptions options) {
   model.matmul = parts.matmul.get();
   model.team = parts.team.get();
   model.kv = engine->kv();
-  model.residual = WantsResidual(store);
-  model.max_chunk_tokens = chosen.chunk_tokens;
+  model.size = SizeOfWorkspace(chosen, store, chosen.chunk_tokens);
   model.experts_input_forms = ExpertInputForms(store, *parts.matmul, chosen.chunk_tokens);
   model.expert_bytes_per_token = ExpertBytesPerToken(store);
   parts.model = std::make_unique<Model>(std::move(model));

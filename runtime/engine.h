@@ -50,6 +50,9 @@ struct EngineOptions {
   std::filesystem::path trace_path;                // routing trace to write; empty: none
   Precision precision = Precision::kFast;
   KvChoice kv;
+  // Rows of logits computed at once: one for each sequence in conversation, many where all of a
+  // text's are wanted.
+  int64_t logit_rows = 8;
   bool tune = true;  // measure what is faster on this machine and drive, or use what was measured
   bool reference_backend = false;  // oracle for tests
   // For tests: the disk, and the slots of the cache in paged mode (0: what the budget allows).

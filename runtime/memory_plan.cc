@@ -24,19 +24,18 @@ constexpr uint64_t kPagedChunkFraction = 32;
 // Without --memory this part of the free memory (1/20) is left to others, whose needs change.
 constexpr uint64_t kSparedFraction = 20;
 
-uint64_t WorkspaceBytes(const WeightStore& store, int64_t chunk_tokens,
-                        const std::vector<WorkerPlace>& places) {
-  return Model::WorkspaceBytes(store.config(), chunk_tokens, WantsResidual(store),
-                               CountNodes(places),
-                               static_cast<int>(places.size()));
+uint64_t WorkspaceBytes(const EngineOptions& options, const WeightStore& store,
+                        int64_t chunk_tokens, const std::vector<WorkerPlace>& places) {
+  return Model::WorkspaceBytes(store.config(), SizeOfWorkspace(options, store, chunk_tokens),
+                               CountNodes(places), static_cast<int>(places.size()));
 }
 
 // See PlanMemory. `plan` is that of the shortest chunk.
 int64_t PagedChunkTokens(const EngineOptions& options, const WeightStore& store,
                          const std::vector<WorkerPlace>& places, const MemoryPlan& plan) {
-  const uint64_t least = WorkspaceBytes(store, kChunkTokens, places);
+  const uint64_t least = WorkspaceBytes(options, store, kChunkTokens, places);
   for (int64_t chunk = kMostPagedChunkTokens; chunk > kChunkTokens; chunk /= 2) {
-    const uint64_t more = WorkspaceBytes(store, chunk, places) - least;
+    const uint64_t more = WorkspaceBytes(options, store, chunk, places) - least;
     if (chunk <= options.n_ctx && more <= plan.cache_budget_bytes / kPagedChunkFraction) {
       return chunk;
     }
@@ -45,6 +44,16 @@ int64_t PagedChunkTokens(const EngineOptions& options, const WeightStore& store,
 }
 
 }  // namespace
+
+WorkspaceSize SizeOfWorkspace(const EngineOptions& options, const WeightStore& store,
+                              int64_t chunk_tokens) {
+  return {.max_tokens = chunk_tokens,
+          .max_logit_rows = options.logit_rows,
+          .n_ctx = options.n_ctx,
+          .residual = WantsResidual(store),
+          .f32_experts = options.precision == Precision::kExact || options.reference_backend ||
+                         HasPlainExperts(store)};
+}
 
 std::string_view LeftOnDisk(const ModelConfig& config) {
   return config.tied_embeddings ? std::string_view() : kEmbedding;
@@ -87,7 +96,7 @@ MemoryPlan PlanFor(const EngineOptions& options, const WeightStore& store, const
       {"sequence state, " + std::to_string(options.n_ctx) + " positions",
        SequenceState::BytesFor(config, options.n_ctx, kv) + SequenceState::LightningBytes(config)},
       {"workspace, chunks of " + std::to_string(options.chunk_tokens) + " tokens",
-       WorkspaceBytes(store, options.chunk_tokens, places)},
+       WorkspaceBytes(options, store, options.chunk_tokens, places)},
       {"program", kSlackBytes}};
   if (options.result_bytes) plan.rows.push_back({"results", options.result_bytes(config)});
   uint64_t fixed = 0;

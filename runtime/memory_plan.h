@@ -41,6 +41,10 @@ CachePlan PlanSlots(const EngineOptions& options, const WeightStore& store, cons
 // The budget table's row for a cache.
 BudgetRow CacheRow(const CachePlan& cache, const ModelConfig& config);
 
+// What the scratch of a model with these options is sized for.
+WorkspaceSize SizeOfWorkspace(const EngineOptions& options, const WeightStore& store,
+                              int64_t chunk_tokens);
+
 // The tensor that paged mode does not load: a token uses one row of the embedding, and where memory
 // is short its 0.7 GB are seven experts more. A tied one is the output matrix too.
 std::string_view LeftOnDisk(const ModelConfig& config);

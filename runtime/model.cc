@@ -24,9 +24,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// Logit rows computed per pass over the output matrix.
-constexpr int64_t kMaxLogitRows = 64;
-
 // Adds the time since the last call to one of the stage sums; read and written by worker 0 only.
 class StageClock {
  public:
@@ -115,23 +112,28 @@ class Model::Impl {
   int64_t tokens_seen_ = 0;  // before the current chunk, over all sequences
   std::vector<Segment> segments_;
   std::vector<TokenId> ids_;  // of the chunk, row by row
+  // Rows whose logits are wanted and not yet computed.
+  struct Wanted {
+    int64_t run, token, row;
+  };
+  std::vector<Wanted> wanted_;
   std::exception_ptr poll_error_;
   StageClock clock_;
 };
 
 Model::Impl::Impl(Parts parts)
     : parts_(std::move(parts)),
-      ws_(parts_.config, {parts_.max_chunk_tokens, kMaxLogitRows, parts_.residual},
-          parts_.team->partition()),
+      ws_(parts_.config, parts_.size, parts_.team->partition()),
       rope_(parts_.config.rotary_dim, parts_.config.rope_theta),
-      groups_(parts_.config.n_experts, parts_.max_chunk_tokens, parts_.config.n_experts_per_token),
-      request_(parts_.config, parts_.max_chunk_tokens) {
-  if (parts_.experts->wants_guesses()) guess_.emplace(config(), parts_.max_chunk_tokens);
+      groups_(parts_.config.n_experts, parts_.size.max_tokens, parts_.config.n_experts_per_token),
+      request_(parts_.config, parts_.size.max_tokens) {
+  if (parts_.experts->wants_guesses()) guess_.emplace(config(), parts_.size.max_tokens);
   if (parts_.experts->wants_polls()) {
     parts_.matmul->SetPoll([this] { Guarded([this] { parts_.experts->Poll(); }); });
   }
-  segments_.reserve(static_cast<size_t>(parts_.max_chunk_tokens));
-  ids_.reserve(static_cast<size_t>(parts_.max_chunk_tokens));
+  segments_.reserve(static_cast<size_t>(parts_.size.max_tokens));
+  ids_.reserve(static_cast<size_t>(parts_.size.max_tokens));
+  wanted_.reserve(static_cast<size_t>(parts_.size.max_logit_rows));
   int64_t n_lightning = 0;
   int64_t n_softmax = 0;
   for (int64_t layer = 0; layer < config().n_layers; ++layer) {
@@ -181,7 +183,7 @@ bool Model::Impl::Forward(std::span<const TokenRun> runs, ForwardSink& sink, int
                           const std::atomic<bool>* stop) {
   CheckRuns(runs);
   const int64_t limit =
-      chunk_tokens > 0 ? std::min(chunk_tokens, parts_.max_chunk_tokens) : parts_.max_chunk_tokens;
+      chunk_tokens > 0 ? std::min(chunk_tokens, parts_.size.max_tokens) : parts_.size.max_tokens;
   size_t run = 0;
   int64_t token = 0;  // next one of runs[run]
   while (run < runs.size()) {
@@ -290,25 +292,25 @@ void Model::Impl::AttentionBlock(LayerContext& context, int64_t layer) {
       SoftmaxBlock(worker, context, layer);
     }
     worker.Barrier();  // exchange: the attention output
-    // 3. y = alpha residual + beta y;  u = RMS(y; g_post)
+    // 3. y = alpha residual + beta y;  h = RMS(y; g_post)
     const float* residual = config().postnorm ? node.h : node.x;
     for (int64_t row = row_begin; row < row_end; ++row) {
       float* y = node.y + row * hidden;
       ScaleAdd(alpha, residual + row * hidden, beta, ws_.y + row * hidden, y, hidden);
-      RmsNorm(y, gains.moe.data(), config().rms_norm_eps, node.u + row * hidden, hidden);
+      RmsNorm(y, gains.moe.data(), config().rms_norm_eps, node.h + row * hidden, hidden);
     }
     local.Barrier();
     if (worker.index == 0) clock_.Add(stats_.attention_seconds);
-    // 4. router logits, by the first node alone; u also gets the forms that the experts will read
+    // 4. router logits, by the first node alone; h also gets the forms that the experts will read
     const uint32_t forms =
         matmul.FormsFor(weights.router.type, n_tokens) | parts_.experts_input_forms;
-    node.hidden_acts.Prepare(local, node.u, n_tokens, hidden, hidden, forms);
+    node.hidden_acts.Prepare(local, node.h, n_tokens, hidden, hidden, forms);
     local.Barrier();
     if (worker.node != 0) return;
     matmul.Multiply(local, weights.router, node.hidden_acts, ws_.router_logits, config().n_experts);
     if (guess_ && layer + 1 < config().n_layers) {
       const LayerGains& next = gains_.front().layers[layer + 1];
-      guess_->Compute(local, context, config().postnorm ? node.u : node.y, next.attention.data(),
+      guess_->Compute(local, context, config().postnorm ? node.h : node.y, next.attention.data(),
                       next.moe.data(), parts_.weights.layers[layer + 1].router);
       if (worker.index == 0) Guarded([&] { parts_.experts->Expect(guess_->Pick(layer + 1)); });
     }
@@ -399,7 +401,7 @@ void Model::Impl::MoeBlock(LayerContext& context, int64_t layer) {
   // Exchange: the experts' outputs, which every node adds up for itself.
   parts_.team->Run([&](const Worker& worker) {
     NodeWorkspace& node = NodeOf(worker);
-    const float* residual = config().postnorm ? node.u : node.y;
+    const float* residual = config().postnorm ? node.h : node.y;
     const auto [row_begin, row_end] = worker.OnNode().Share(n_tokens);
     for (int64_t row = row_begin; row < row_end; ++row) {
       float* x = node.x + row * hidden;
@@ -424,17 +426,13 @@ void Model::Impl::ReportLayer(LayerContext& context, int64_t layer, ForwardSink&
   }
 }
 
-// Final norm and output matrix for the rows whose logits are wanted, kMaxLogitRows at a time.
+// Final norm and output matrix for the rows whose logits are wanted, some at a time.
 void Model::Impl::Head(std::span<const TokenRun> runs, ForwardSink& sink) {
-  struct Wanted {
-    int64_t run, token, row;
-  };
-  Wanted batch[kMaxLogitRows];
-  int64_t n_rows = 0;
   const int64_t hidden = config().hidden_size;
   const int64_t vocab = config().vocab_size;
   const TensorView& output = parts_.weights.output;
   const auto flush = [&] {
+    const int64_t n_rows = std::ssize(wanted_);
     if (n_rows == 0) return;
     // The head's rounding error ends in the logits; no router amplifies it.
     const uint32_t forms = WithoutResidual(parts_.matmul->FormsFor(output.type, n_rows));
@@ -444,7 +442,8 @@ void Model::Impl::Head(std::span<const TokenRun> runs, ForwardSink& sink) {
       const std::vector<float>& gain = gains_[static_cast<size_t>(worker.node)].output;
       const auto [begin, end] = local.Share(n_rows);
       for (int64_t i = begin; i < end; ++i) {
-        RmsNorm(node.x + batch[i].row * hidden, gain.data(), config().rms_norm_eps,
+        const int64_t row = wanted_[static_cast<size_t>(i)].row;
+        RmsNorm(node.x + row * hidden, gain.data(), config().rms_norm_eps,
                 node.head_in + i * hidden, hidden);
       }
       local.Barrier();
@@ -453,10 +452,11 @@ void Model::Impl::Head(std::span<const TokenRun> runs, ForwardSink& sink) {
       parts_.matmul->Multiply(worker, output, node.hidden_acts, ws_.logits, vocab);
     });
     for (int64_t i = 0; i < n_rows; ++i) {
-      sink.OnLogits(batch[i].run, batch[i].token,
+      const Wanted& wanted = wanted_[static_cast<size_t>(i)];
+      sink.OnLogits(wanted.run, wanted.token,
                     {ws_.logits + i * vocab, static_cast<size_t>(vocab)});
     }
-    n_rows = 0;
+    wanted_.clear();
   };
   for (const Segment& segment : segments_) {
     const TokenRun& run = runs[segment.run];
@@ -466,8 +466,8 @@ void Model::Impl::Head(std::span<const TokenRun> runs, ForwardSink& sink) {
       const bool wanted =
           run.logits == LogitRows::kAll || (run.logits == LogitRows::kLast && token == last_token);
       if (!wanted) continue;
-      batch[n_rows++] = {segment.run, token, segment.first_row + i};
-      if (n_rows == kMaxLogitRows) flush();
+      wanted_.push_back({segment.run, token, segment.first_row + i});
+      if (std::ssize(wanted_) == parts_.size.max_logit_rows) flush();
     }
   }
   flush();
@@ -477,14 +477,13 @@ Model::Model(Parts parts) : impl_(std::make_unique<Impl>(std::move(parts))) {}
 Model::~Model() = default;
 
 const ModelConfig& Model::config() const { return impl_->parts_.config; }
-int64_t Model::max_chunk_tokens() const { return impl_->parts_.max_chunk_tokens; }
+int64_t Model::max_chunk_tokens() const { return impl_->parts_.size.max_tokens; }
 const ForwardStats& Model::stats() const { return impl_->stats_; }
 void Model::ResetStats() { impl_->stats_ = ForwardStats(); }
 
-uint64_t Model::WorkspaceBytes(const ModelConfig& config, int64_t max_chunk_tokens, bool residual,
-                               int n_nodes, int n_workers) {
-  return Workspace::BytesFor(config, {max_chunk_tokens, kMaxLogitRows, residual}, n_nodes,
-                             n_workers);
+uint64_t Model::WorkspaceBytes(const ModelConfig& config, const WorkspaceSize& size, int n_nodes,
+                               int n_workers) {
+  return Workspace::BytesFor(config, size, n_nodes, n_workers);
 }
 
 bool Model::Forward(std::span<const TokenRun> runs, ForwardSink& sink, int64_t chunk_tokens,
@@ -493,6 +492,7 @@ bool Model::Forward(std::span<const TokenRun> runs, ForwardSink& sink, int64_t c
 }
 
 SequenceState Model::NewState(int64_t n_ctx) const {
+  STOKER_CHECK(n_ctx <= impl_->parts_.size.n_ctx);
   return SequenceState(config(), n_ctx, impl_->parts_.kv, impl_->parts_.team);
 }
 

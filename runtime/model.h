@@ -19,6 +19,7 @@
 #include "mmap/model_config.h"
 #include "mmap/tensor_view.h"
 #include "numa/thread_team.h"
+#include "runtime/layers/workspace_size.h"
 #include "runtime/matmul/matmul_backend.h"
 #include "runtime/sequence_state.h"
 #include "runtime/text/token_id.h"
@@ -99,9 +100,8 @@ class Model {
     RowReader* embedding = nullptr;   // borrowed; null: weights.embedding is in memory
     MatmulBackend* matmul = nullptr;  // borrowed
     ThreadTeam* team = nullptr;       // borrowed
-    KvTypes kv;                       // of NewState
-    bool residual = true;             // room for residual rows of activations
-    int64_t max_chunk_tokens = 512;   // workspace size; upper bound of a chunk
+    KvTypes kv;          // of NewState
+    WorkspaceSize size;  // upper bounds of a chunk and of a sequence
     // Activation forms that the gate and up matrices of any expert may read (mask).
     uint32_t experts_input_forms = 0;
     uint64_t expert_bytes_per_token = 0;  // top_k experts of every layer, at rest
@@ -121,15 +121,16 @@ class Model {
   bool Forward(std::span<const TokenRun> runs, ForwardSink& sink, int64_t chunk_tokens = 0,
                const std::atomic<bool>* stop = nullptr);
 
-  // An empty sequence of up to n_ctx positions, placed for this model's team.
+  // An empty sequence of up to n_ctx positions, at most those of Parts::size, placed for this
+  // model's team.
   SequenceState NewState(int64_t n_ctx) const;
 
   TokenBytes BytesPerToken(int64_t depth) const;
   const ForwardStats& stats() const;
   void ResetStats();
   // Bytes of scratch that a model of this shape reserves at construction.
-  static uint64_t WorkspaceBytes(const ModelConfig& config, int64_t max_chunk_tokens, bool residual,
-                                 int n_nodes, int n_workers);
+  static uint64_t WorkspaceBytes(const ModelConfig& config, const WorkspaceSize& size, int n_nodes,
+                                 int n_workers);
 
  private:
   class Impl;

@@ -24,4 +24,16 @@ bool WantsResidual(const WeightStore& store) {
   return 2 * fine > all;
 }
 
+bool HasPlainExperts(const WeightStore& store) {
+  const ModelConfig& config = store.config();
+  for (int32_t layer = 0; layer < config.n_layers; ++layer) {
+    for (int32_t expert = 0; expert < config.n_experts; ++expert) {
+      for (const ExpertPart part : {ExpertPart::kGate, ExpertPart::kUp, ExpertPart::kDown}) {
+        if (Info(store.Expert({layer, expert}, part).type).block_elements == 1) return true;
+      }
+    }
+  }
+  return false;
+}
+
 }  // namespace stoker

@@ -25,4 +25,7 @@ KvTypes ChooseKvTypes(const KvChoice& choice, Precision precision, const WeightS
 // model of coarser weights it would cost time and gain nothing.
 bool WantsResidual(const WeightStore& store);
 
+// Whether an expert has matrices that are not quantised, whose products read activations in f32.
+bool HasPlainExperts(const WeightStore& store);
+
 }  // namespace stoker

@@ -19,6 +19,9 @@ class App;
 
 namespace stoker {
 
+// EngineOptions::logit_rows of commands that want the logits of whole texts.
+inline constexpr int64_t kLogitRows = 64;
+
 struct ModelOptions {
   std::string path;
   int n_threads = 0;

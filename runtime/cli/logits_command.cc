@@ -130,6 +130,7 @@ int Logits(const LogitsOptions& options) {
   EngineOptions engine_options = ToEngineOptions(options.model);
   engine_options.need_tokenizer = false;
   engine_options.n_ctx = n_tokens + options.greedy;
+  engine_options.logit_rows = kLogitRows;
   engine_options.result_bytes = [&](const ModelConfig& config) {
     CheckIds(ids, config.vocab_size);
     return ResultBytes(config, n_tokens, options);

@@ -136,6 +136,7 @@ int Perplexity(const PerplexityOptions& options) {
 
   EngineOptions engine_options = ToEngineOptions(options.model);
   engine_options.n_ctx = n_ctx;
+  engine_options.logit_rows = kLogitRows;
   engine_options.need_tokenizer = !reader;  // The base holds tokens.
   const std::unique_ptr<Engine> engine = OpenEngine(std::move(engine_options));
   const std::vector<TokenId> tokens =

@@ -252,8 +252,9 @@ int64_t SoftmaxScratchFloats(const ModelConfig& config) {
   return group * kBlockKeys + rows * config.head_dim + 2 * rows * (config.head_dim + 2);
 }
 
-int64_t SoftmaxPartialFloats(const ModelConfig& config) {
-  return config.n_heads * kMaxSplits * (config.head_dim + 2);
+int64_t SoftmaxPartialFloats(const ModelConfig& config, int64_t n_ctx) {
+  const int64_t most_splits = DivCeil(n_ctx, SplitKeys(n_ctx));
+  return config.n_heads * std::min(most_splits + 1, kMaxSplits) * (config.head_dim + 2);
 }
 
 SoftmaxProjections SoftmaxLayout(const LayerContext& context) {

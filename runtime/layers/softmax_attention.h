@@ -17,7 +17,7 @@ namespace stoker {
 
 // Floats one worker needs in ws.softmax_scratch, and the floats ws.softmax_partials needs.
 int64_t SoftmaxScratchFloats(const ModelConfig& config);
-int64_t SoftmaxPartialFloats(const ModelConfig& config);
+int64_t SoftmaxPartialFloats(const ModelConfig& config, int64_t n_ctx);
 
 // Where the projections of a softmax layer lie in ws.qkv: q [T, n_heads D], then k and v [T,
 // n_kv_heads D].

@@ -31,11 +31,10 @@ Pieces<NodeWorkspace> NodePieces(const ModelConfig& config, const WorkspaceSize&
   Pieces<NodeWorkspace> pieces = {
       {&NodeWorkspace::x, size.max_tokens * hidden},
       {&NodeWorkspace::h, size.max_tokens * hidden},
-      {&NodeWorkspace::u, size.max_tokens * hidden},
-      {&NodeWorkspace::y, size.max_tokens * hidden},
       {&NodeWorkspace::head_in, size.max_logit_rows * hidden},
   };
   if (n_nodes > 1) {
+    pieces.push_back({&NodeWorkspace::y, size.max_tokens * hidden});
     pieces.push_back({&NodeWorkspace::attn, size.max_tokens * config.n_heads * config.head_dim});
   }
   return pieces;
@@ -62,7 +61,7 @@ SharedPieces MakeSharedPieces(const ModelConfig& config, const WorkspaceSize& si
                     {&Workspace::gate, max_tokens * attn_width},
                     {&Workspace::attn, max_tokens * attn_width},
                     {&Workspace::softmax_scratch, n_workers * ScratchFloats(config)},
-                    {&Workspace::softmax_partials, SoftmaxPartialFloats(config)}},
+                    {&Workspace::softmax_partials, SoftmaxPartialFloats(config, size.n_ctx)}},
       .experts = {{&Workspace::expert_gate, expert_rows * config.expert_hidden_size},
                   {&Workspace::expert_up, expert_rows * config.expert_hidden_size},
                   {&Workspace::expert_out, max_tokens * config.n_experts_per_token * hidden}}};
@@ -94,8 +93,11 @@ int64_t HiddenRows(const WorkspaceSize& size) {
 }
 
 // Of the inputs of products; only an expert's rows are gathered.
-ActivationRoom Room(const WorkspaceSize& size, bool gathers = false) {
-  return {.gathers = gathers, .residual = size.residual};
+ActivationRoom Room(const WorkspaceSize& size) {
+  return {.gathered_f32 = false, .residual = size.residual};
+}
+ActivationRoom ExpertRoom(const WorkspaceSize& size) {
+  return {.gathered_f32 = size.f32_experts, .residual = size.residual};
 }
 
 }  // namespace
@@ -106,7 +108,7 @@ NodeWorkspace::NodeWorkspace(const ModelConfig& config, const WorkspaceSize& siz
                                   "a node's part of the workspace", os_node)),
       hidden_acts(HiddenRows(size), config.hidden_size, ActiveIsaLevel(), Room(size)),
       attn_acts(size.max_tokens, config.n_heads * config.head_dim, ActiveIsaLevel(), Room(size)),
-      expert_acts(size.max_tokens, config.hidden_size, ActiveIsaLevel(), Room(size, true)),
+      expert_acts(size.max_tokens, config.hidden_size, ActiveIsaLevel(), ExpertRoom(size)),
       middle_acts(size.max_tokens, config.expert_hidden_size, ActiveIsaLevel(), Room(size)),
       second_middle_acts(1, config.expert_hidden_size, ActiveIsaLevel(), Room(size)) {
   CutBuffer(NodePieces(config, size, n_nodes), buffer.data(), *this);
@@ -117,7 +119,7 @@ uint64_t Workspace::BytesFor(const ModelConfig& config, const WorkspaceSize& siz
   const int64_t activations =
       Activations::BytesFor(HiddenRows(size), config.hidden_size, Room(size)) +
       Activations::BytesFor(size.max_tokens, config.n_heads * config.head_dim, Room(size)) +
-      Activations::BytesFor(size.max_tokens, config.hidden_size, Room(size, true)) +
+      Activations::BytesFor(size.max_tokens, config.hidden_size, ExpertRoom(size)) +
       Activations::BytesFor(size.max_tokens, config.expert_hidden_size, Room(size)) +
       Activations::BytesFor(1, config.expert_hidden_size, Room(size));
   const uint64_t per_node =
@@ -141,7 +143,9 @@ Workspace::Workspace(const ModelConfig& config, const WorkspaceSize& size,
   std::byte* const rest = buffer.data() + BytesOf(pieces.lasting);
   CutBuffer(pieces.attention, rest, *this);
   CutBuffer(pieces.experts, rest, *this);
-  if (n_nodes == 1) nodes.front().attn = attn;
+  if (n_nodes > 1) return;
+  nodes.front().y = y;
+  nodes.front().attn = attn;
 }
 
 }  // namespace stoker

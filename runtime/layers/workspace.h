@@ -12,6 +12,7 @@
 #include "mmap/model_config.h"
 #include "numa/node_buffer.h"
 #include "numa/thread_team.h"
+#include "runtime/layers/workspace_size.h"
 #include "runtime/matmul/activations.h"
 #include "runtime/matmul/matmul_backend.h"
 #include "runtime/sequence_state.h"
@@ -29,13 +30,6 @@ struct Segment {
   SequenceState* state = nullptr;
 };
 
-// What scratch is sized for.
-struct WorkspaceSize {
-  int64_t max_tokens = 0;
-  int64_t max_logit_rows = 0;
-  bool residual = true;  // activations with residual rows
-};
-
 // What every node keeps for itself, in its own memory: the inputs of its products, made by its own
 // workers from what the nodes exchange. T = max_tokens rows each; H hidden, A = n_heads * head_dim,
 // F expert hidden, E experts.
@@ -44,15 +38,14 @@ struct NodeWorkspace {
 
   NodeBuffer buffer;
   float* x = nullptr;        // [T, H] residual stream
-  float* h = nullptr;        // [T, H] normalised attention input
-  float* u = nullptr;        // [T, H] normalised MoE input
-  float* y = nullptr;        // [T, H] the sum under the second norm
+  float* h = nullptr;        // [T, H] normalised input, first of attention, then of the experts
+  float* y = nullptr;        // [T, H] the sum under the second norm; one node's: ws.y
   float* attn = nullptr;     // [T, A] lightning heads, normalised and gated; one node's: ws.attn
   float* head_in = nullptr;  // [max_logit_rows, H]
 
-  Activations hidden_acts;         // of h, u, head_in: k = H
+  Activations hidden_acts;         // of h, head_in: k = H
   Activations attn_acts;           // of the heads: k = A
-  Activations expert_acts;         // rows of u gathered for one expert: k = H
+  Activations expert_acts;         // rows of h gathered for one expert: k = H
   Activations middle_acts;         // of SiLU(gate) * up: k = F
   Activations second_middle_acts;  // the same of a token's other expert: m = 1
 };

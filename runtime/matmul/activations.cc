@@ -34,7 +34,7 @@ size_t SumBytes(int64_t max_m, int64_t max_k, ActivationRoom room) {
   return static_cast<size_t>(Step(room) * max_m * SumStride(max_k)) * sizeof(int16_t);
 }
 size_t F32Bytes(int64_t max_m, int64_t max_k, ActivationRoom room) {
-  return room.gathers ? static_cast<size_t>(max_m * max_k) * sizeof(float) : 0;
+  return room.gathered_f32 ? static_cast<size_t>(max_m * max_k) * sizeof(float) : 0;
 }
 
 void CopyRow(const Q8Rows& from, int64_t from_row, const Q8Rows& to, int64_t to_row) {
@@ -61,7 +61,7 @@ void Residual(const float* x, int64_t n, const int8_t* codes, float scale, float
 Activations::Activations(int64_t max_m, int64_t max_k, IsaLevel level, ActivationRoom room)
     : max_m_(max_m), max_k_(max_k), level_(level), room_(room) {
   STOKER_CHECK(max_m > 0 && max_k > 0);
-  if (room.gathers) {
+  if (room.gathered_f32) {
     gathered_ = NodeBuffer::Allocate(F32Bytes(max_m, max_k, room), "gathered activations");
   }
   codes_ = NodeBuffer::Allocate(CodeBytes(max_m, max_k, room), "integer activations");
@@ -138,7 +138,8 @@ void Activations::Gather(const Worker& worker, const Activations& source,
   const int64_t m = static_cast<int64_t>(rows.size());
   const int64_t k = source.k_;
   STOKER_CHECK(this != &source && m <= max_m_ && k <= max_k_ && level_ == source.level_);
-  STOKER_CHECK((forms & ~source.forms_) == 0 && room_.gathers);
+  STOKER_CHECK((forms & ~source.forms_) == 0);
+  STOKER_CHECK(room_.gathered_f32 || (forms & kActF32) == 0);
   STOKER_CHECK(room_.residual || !HasResidual(forms));
   float* const f32 = gathered_.as<float>();
   if (worker.index == 0) SetShape(m, k, f32, k, forms);

@@ -34,8 +34,8 @@ constexpr uint32_t WithoutResidual(uint32_t forms) { return forms & ~(kActQ8Resi
 
 // What an object is prepared for beside Prepare without residual rows.
 struct ActivationRoom {
-  bool gathers = true;   // Gather: f32 rows of its own
-  bool residual = true;  // kActQ8Residual
+  bool gathered_f32 = true;  // Gather with kActF32: rows of its own
+  bool residual = true;      // kActQ8Residual
 };
 
 class Activations {
