@@ -294,7 +294,7 @@ class Forecast final : public CachePolicy {
   std::vector<std::vector<int32_t>> last_used_;  // [n_layers] experts of the last visit
   std::vector<float> follows_;  // [n_entries] see Follows
   std::vector<float> soon_;     // [n_entries] chance_ corrected by it
-  float follow_weight_ = 0.5F;
+  float follow_weight_ = 0.0F;
   float follow_squares_ = 1.0F;
   int32_t misses_ = 0;  // of the pass under way
   float misses_per_pass_ = 0.0F;

@@ -14,10 +14,11 @@
 #include "mmap/block_formats.h"
 #include "runtime/kernels/avx2/lanes.h"
 #include "runtime/kernels/inline.h"
+#include "runtime/kernels/lanes/panel_bytes.h"
 
 namespace stoker::avx2 {
 
-struct PanelLanes : Lanes {
+struct PanelLanes : Lanes, PanelBytesOfAnyWidth {
   static constexpr int kRows = 8;
   static constexpr int kBytes = 32;
   static constexpr bool kUnsignedBytes = false;  // pairs of the full range saturate in vpmaddubsw
@@ -27,14 +28,7 @@ struct PanelLanes : Lanes {
   using Scales = __m256i;    // i16, twice for each row
   using Products = __m256i;  // sums of scaled products: i32, vpmaddwd takes the scale on the way
   using Pairs = __m256i;     // i16, two for each row
-  using Row8 = __m128i;  // the lower eight bytes
 
-  static STOKER_INLINE void PrefetchToL1(const std::byte* p) {
-    _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T0);
-  }
-  static STOKER_INLINE void PrefetchToL2(const std::byte* p) {
-    _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T1);
-  }
   static STOKER_INLINE Bytes LoadBytes(const std::byte* p) {
     return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
   }
@@ -58,13 +52,6 @@ struct PanelLanes : Lanes {
   static STOKER_INLINE Bytes OrBits(Bytes to, Bytes v, int mask) {
     return _mm256_or_si256(to, Bits<kShift>(v, mask));
   }
-  template <int kShift>
-  static STOKER_INLINE Row8 Bits8(Row8 v, int mask) {
-    if constexpr (kShift > 0) v = _mm_srli_epi16(v, kShift);
-    if constexpr (kShift < 0) v = _mm_slli_epi16(v, -kShift);
-    return _mm_and_si128(v, _mm_set1_epi8(static_cast<char>(mask)));
-  }
-  static STOKER_INLINE Row8 Or8(Row8 a, Row8 b) { return _mm_or_si128(a, b); }
   static STOKER_INLINE Bytes OrMasked(Bytes to, Bytes v, int mask) {
     return _mm256_or_si256(to, _mm256_and_si256(v, _mm256_set1_epi8(static_cast<char>(mask))));
   }

@@ -13,10 +13,11 @@
 #include "mmap/block_formats.h"
 #include "runtime/kernels/avx512/lanes.h"
 #include "runtime/kernels/inline.h"
+#include "runtime/kernels/lanes/panel_bytes.h"
 
 namespace stoker::avx512 {
 
-struct PanelLanes : Lanes {
+struct PanelLanes : Lanes, PanelBytesOfAnyWidth {
   static constexpr int kRows = 16;
   static constexpr int kBytes = 64;
   static constexpr bool kUnsignedBytes = true;  // vpdpbusd takes u8 x s8 of the full range
@@ -26,14 +27,7 @@ struct PanelLanes : Lanes {
   using Scales = __m512;
   using Products = __m512;  // sums of scaled products: a multiply-add costs less than vpmulld
   using Pairs = __m512i;    // i16, two for each row
-  using Row8 = __m128i;
 
-  static STOKER_INLINE void PrefetchToL1(const std::byte* p) {
-    _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T0);
-  }
-  static STOKER_INLINE void PrefetchToL2(const std::byte* p) {
-    _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T1);
-  }
   static STOKER_INLINE Bytes LoadBytes(const std::byte* p) {
     __m512i v = _mm512_loadu_si512(p);
     // Keeps the compiler from reading memory again for every use: a vector's codes are taken out of
@@ -67,13 +61,6 @@ struct PanelLanes : Lanes {
   static STOKER_INLINE Bytes OrBits(Bytes to, Bytes v, int mask) {
     return OrMasked(to, Shift<kShift>(v), mask);
   }
-  template <int kShift>
-  static STOKER_INLINE Row8 Bits8(Row8 v, int mask) {
-    if constexpr (kShift > 0) v = _mm_srli_epi16(v, kShift);
-    if constexpr (kShift < 0) v = _mm_slli_epi16(v, -kShift);
-    return _mm_and_si128(v, _mm_set1_epi8(static_cast<char>(mask)));
-  }
-  static STOKER_INLINE Row8 Or8(Row8 a, Row8 b) { return _mm_or_si128(a, b); }
   static STOKER_INLINE Bytes OrMasked(Bytes to, Bytes v, int mask) {
     return _mm512_ternarylogic_epi64(to, v, _mm512_set1_epi8(static_cast<char>(mask)), 0xf8);
   }

@@ -124,6 +124,15 @@ struct PanelDotBody {
     }
   };
 
+  // total[t] += a group's result for token t, by the scale of its activations.
+  template <int kT>
+  static STOKER_INLINE void AddGroup(const Q8Rows& x, int64_t group, const F32 (&result)[kT],
+                                     F32 (&total)[kT]) {
+    for (int t = 0; t < kT; ++t) {
+      total[t] = L::MulAdd(L::Set(x.scales[t * x.scale_stride + group]), result[t], total[t]);
+    }
+  }
+
   // total[part][t] += the products of the 256 columns of `group`, which begin at `tile`.
   template <DType kType, int kT, Pass kPass>
   static STOKER_INLINE void SuperBlocks(const std::byte* tile, const Q8Rows& x, int64_t group,
@@ -138,11 +147,11 @@ struct PanelDotBody {
     block.Run(tile);
     for (int part = 0; part < kParts; ++part) {
       const typename F::Head head = F::LoadHead(tile, part);
+      F32 result[kT];
       for (int t = 0; t < kT; ++t) {
-        const F32 result = F::SuperBlock(head, block.products[part][t], block.scaled_sums[part][t]);
-        total[part][t] =
-            L::MulAdd(L::Set(x.scales[t * x.scale_stride + group]), result, total[part][t]);
+        result[t] = F::SuperBlock(head, block.products[part][t], block.scaled_sums[part][t]);
       }
+      AddGroup(x, group, result, total[part]);
     }
   }
 
@@ -172,13 +181,7 @@ struct PanelDotBody {
         }
       }
     }
-    for (int part = 0; part < kParts; ++part) {
-      for (int t = 0; t < kT; ++t) {
-        total[part][t] =
-            L::MulAdd(L::Set(x.scales[t * x.scale_stride + group]), result[part][t],
-                      total[part][t]);
-      }
-    }
+    for (int part = 0; part < kParts; ++part) AddGroup(x, group, result[part], total[part]);
   }
 
   template <DType kType, int kT, Pass kPass>

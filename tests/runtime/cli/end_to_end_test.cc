@@ -3,6 +3,8 @@
 #include <signal.h>
 #include <sys/stat.h>
 
+#include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -202,6 +204,36 @@ TEST_CASE("inspect describes the file") {
   for (const Json& tensor : json["tensors"]) bytes += tensor["bytes"].get<uint64_t>();
   CHECK(json["tensor_bytes"] == bytes);
   CHECK(json["files"][0]["bytes"].get<uint64_t>() == std::filesystem::file_size(Model()));
+}
+
+TEST_CASE("keys and values are rounded as asked, and barely matter") {
+  const TempDir dir;
+  const auto run = [&](const std::string& name, const std::vector<std::string>& options) {
+    std::vector<std::string> arguments = {"logits", Model(), "--ids", "5,6,7,8,9,10,11,12",
+                                          "-o",     (dir / name).string()};
+    arguments.insert(arguments.end(), options.begin(), options.end());
+    const ProcessResult r = RunStoker(arguments);
+    CAPTURE(r.err);
+    REQUIRE(r.exit_code == 0);
+    return testing::ReadGolden(dir / name, "logits").f32;
+  };
+  const auto plain = run("plain", {"-ctk", "f32", "-ctv", "f32"});
+  for (const auto& options : std::vector<std::vector<std::string>>{
+           {"-ctk", "f16", "-ctv", "f32"}, {"-ctk", "f32", "-ctv", "f16"}, {"-ctk", "f16"}}) {
+    const auto rounded = run("rounded", options);
+    CAPTURE(options);
+    float worst = 0.0f;
+    float largest = 0.0f;
+    for (size_t i = 0; i < plain.size(); ++i) {
+      worst = std::max(worst, std::fabs(rounded[i] - plain[i]));
+      largest = std::max(largest, std::fabs(plain[i]));
+    }
+    CHECK(worst > 0.0f);
+    CHECK(worst < 2e-2f * largest);
+  }
+  const ProcessResult wrong = RunStoker({"logits", Model(), "--ids", "5", "-ctk", "q8_0"});
+  CHECK(wrong.exit_code == 2);
+  CHECK(wrong.err.find("f16") != std::string::npos);
 }
 
 TEST_CASE("logits writes what was asked for, the same for every chunk length") {
