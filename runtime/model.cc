@@ -428,6 +428,7 @@ void Model::Impl::ReportLayer(LayerContext& context, int64_t layer, ForwardSink&
 
 // Final norm and output matrix for the rows whose logits are wanted, some at a time.
 void Model::Impl::Head(std::span<const TokenRun> runs, ForwardSink& sink) {
+  wanted_.clear();  // a call before may have thrown
   const int64_t hidden = config().hidden_size;
   const int64_t vocab = config().vocab_size;
   const TensorView& output = parts_.weights.output;

@@ -253,8 +253,8 @@ int64_t SoftmaxScratchFloats(const ModelConfig& config) {
 }
 
 int64_t SoftmaxPartialFloats(const ModelConfig& config, int64_t n_ctx) {
-  const int64_t most_splits = DivCeil(n_ctx, SplitKeys(n_ctx));
-  return config.n_heads * std::min(most_splits + 1, kMaxSplits) * (config.head_dim + 2);
+  const int64_t most_splits = std::min(DivCeil(n_ctx, kMinSplitKeys), kMaxSplits);
+  return config.n_heads * most_splits * (config.head_dim + 2);
 }
 
 SoftmaxProjections SoftmaxLayout(const LayerContext& context) {

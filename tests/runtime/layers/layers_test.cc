@@ -8,6 +8,7 @@
 #include "runtime/layers/lightning_attention.h"
 #include "runtime/layers/moe.h"
 #include "runtime/layers/rope.h"
+#include "runtime/layers/softmax_attention.h"
 #include "tests/support/catch.h"
 
 namespace stoker {
@@ -60,6 +61,22 @@ TEST_CASE("rope stays accurate at a million positions") {
   rope.Angles(1000003, cos, sin);
   for (int i = 0; i < 32; ++i) CHECK(Near(cos[i] * cos[i] + sin[i] * sin[i], 1.0, 1e-6));
   CHECK(Near(cos[0], std::cos(1000003.0), 1e-6));  // frequency 0 is exactly 1
+}
+
+TEST_CASE("partial sums of a longer context are room enough for every shorter one") {
+  ModelConfig config;
+  config.n_heads = 4;
+  config.head_dim = 8;
+  int64_t before = 0;
+  for (const int64_t n_ctx : {1, 2048, 2049, 1 << 20, (1 << 20) + 1, 1500000, 4000000}) {
+    const int64_t floats = SoftmaxPartialFloats(config, n_ctx);
+    CHECK(floats >= before);
+    before = floats;
+  }
+  // At most one for every 2048 keys, and 512.
+  CHECK(SoftmaxPartialFloats(config, 2048) == 4 * (8 + 2));
+  CHECK(SoftmaxPartialFloats(config, 1 << 20) == 4 * 512 * (8 + 2));
+  CHECK(SoftmaxPartialFloats(config, 1500000) == 4 * 512 * (8 + 2));
 }
 
 TEST_CASE("experts: largest first, ties to the lower id, softmax over the chosen") {
