@@ -24,18 +24,19 @@ constexpr uint64_t kPagedChunkFraction = 32;
 // Without --memory this part of the free memory (1/20) is left to others, whose needs change.
 constexpr uint64_t kSparedFraction = 20;
 
-uint64_t WorkspaceBytes(const EngineOptions& options, const WeightStore& store,
-                        int64_t chunk_tokens, const std::vector<WorkerPlace>& places) {
-  return Model::WorkspaceBytes(store.config(), SizeOfWorkspace(options, store, chunk_tokens),
-                               CountNodes(places), static_cast<int>(places.size()));
+uint64_t WorkspaceBytes(const ModelConfig& config, const WorkspaceSize& size,
+                        const std::vector<WorkerPlace>& places) {
+  return Model::WorkspaceBytes(config, size, CountNodes(places), static_cast<int>(places.size()));
 }
 
 // See PlanMemory. `plan` is that of the shortest chunk.
 int64_t PagedChunkTokens(const EngineOptions& options, const WeightStore& store,
                          const std::vector<WorkerPlace>& places, const MemoryPlan& plan) {
-  const uint64_t least = WorkspaceBytes(options, store, kChunkTokens, places);
+  WorkspaceSize size = SizeOfWorkspace(options, store, kChunkTokens);
+  const uint64_t least = WorkspaceBytes(store.config(), size, places);
   for (int64_t chunk = kMostPagedChunkTokens; chunk > kChunkTokens; chunk /= 2) {
-    const uint64_t more = WorkspaceBytes(options, store, chunk, places) - least;
+    size.max_tokens = chunk;
+    const uint64_t more = WorkspaceBytes(store.config(), size, places) - least;
     if (chunk <= options.n_ctx && more <= plan.cache_budget_bytes / kPagedChunkFraction) {
       return chunk;
     }
@@ -96,7 +97,7 @@ MemoryPlan PlanFor(const EngineOptions& options, const WeightStore& store, const
       {"sequence state, " + std::to_string(options.n_ctx) + " positions",
        SequenceState::BytesFor(config, options.n_ctx, kv) + SequenceState::LightningBytes(config)},
       {"workspace, chunks of " + std::to_string(options.chunk_tokens) + " tokens",
-       WorkspaceBytes(options, store, options.chunk_tokens, places)},
+       WorkspaceBytes(config, SizeOfWorkspace(options, store, options.chunk_tokens), places)},
       {"program", kSlackBytes}};
   if (options.result_bytes) plan.rows.push_back({"results", options.result_bytes(config)});
   uint64_t fixed = 0;

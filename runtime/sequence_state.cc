@@ -15,9 +15,8 @@ uint64_t LightningFloats(const ModelConfig& config) {
 
 // Of all heads' keys, or values.
 uint64_t KvCacheBytes(const ModelConfig& config, int64_t n_ctx, KvType type) {
-  const int64_t positions = DivCeil(n_ctx, kKeyBlock) * kKeyBlock;
-  return static_cast<uint64_t>(config.n_softmax_layers() * config.n_kv_heads * positions *
-                               config.head_dim * KvBytes(type));
+  return static_cast<uint64_t>(config.n_softmax_layers() * config.n_kv_heads *
+                               KvHeadBytes(type, n_ctx, config.head_dim));
 }
 
 }  // namespace

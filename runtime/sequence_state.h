@@ -10,7 +10,6 @@
 #include <cstdint>
 
 #include "mmap/model_config.h"
-#include "numa/bytes.h"
 #include "numa/node_buffer.h"
 #include "numa/thread_team.h"
 #include "runtime/kernels/attention_ops.h"
@@ -72,9 +71,7 @@ class SequenceState {
 
  private:
   // Of one head's keys or values.
-  int64_t HeadBytes(KvType type) const {
-    return DivCeil(n_ctx_, kKeyBlock) * kKeyBlock * head_dim_ * KvBytes(type);
-  }
+  int64_t HeadBytes(KvType type) const { return KvHeadBytes(type, n_ctx_, head_dim_); }
   PagePlan PlanPages(const ModelConfig& config, const Partition& partition) const;
 
   int64_t n_heads_, n_kv_heads_, head_dim_, n_ctx_;

@@ -13,6 +13,7 @@
 #include <optional>
 #include <string_view>
 
+#include "numa/bytes.h"
 #include "numa/cpu_features.h"
 
 namespace stoker {
@@ -32,6 +33,10 @@ constexpr std::optional<KvType> KvTypeFromName(std::string_view name) {
 
 // A head's cache holds a multiple of this many positions.
 inline constexpr int64_t kKeyBlock = 16;
+// Bytes of a head's keys, or values, of d elements, for so many positions.
+constexpr int64_t KvHeadBytes(KvType type, int64_t n_positions, int64_t d) {
+  return DivCeil(n_positions, kKeyBlock) * kKeyBlock * d * KvBytes(type);
+}
 
 // Puts a key or value of d elements, rounded to the type, at its position in the cache of a head.
 // A magnitude beyond 65504 becomes infinite as f16.

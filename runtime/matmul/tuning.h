@@ -3,8 +3,8 @@
 // What is measured on this machine instead of assumed: from how many tokens on it pays to unpack
 // panels of weights first (gemm_panels) instead of in registers for every few tokens (dot_panels),
 // and from how many on the matrix unit is faster (scaled_products.h). All give the same bits, so a
-// measurement changes nothing but speed. Results are kept in a small
-// file per machine and row length. Values; Calibrate is for one thread.
+// measurement changes nothing but speed. Results are kept in a small file per machine and row
+// length. Values; Calibrate is for one thread.
 
 #include <algorithm>
 #include <array>

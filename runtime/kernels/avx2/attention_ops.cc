@@ -3,15 +3,7 @@
 #include "runtime/kernels/avx2/lanes.h"
 
 namespace stoker::avx2 {
-namespace {
 
-struct Isa {
-  using Lanes = avx2::Lanes;
-  static constexpr int kRows = 4;
-};
-
-}  // namespace
-
-constinit const AttentionOps kAttentionOps = AttentionOpsBody<Isa>::Table();
+constinit const AttentionOps kAttentionOps = AttentionOpsBody<Lanes, 4>::Table();
 
 }  // namespace stoker::avx2

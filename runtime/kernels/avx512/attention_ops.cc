@@ -3,15 +3,7 @@
 #include "runtime/kernels/avx512/lanes.h"
 
 namespace stoker::avx512 {
-namespace {
 
-struct Isa {
-  using Lanes = avx512::Lanes;
-  static constexpr int kRows = 8;
-};
-
-}  // namespace
-
-constinit const AttentionOps kAttentionOps = AttentionOpsBody<Isa>::Table();
+constinit const AttentionOps kAttentionOps = AttentionOpsBody<Lanes, 8>::Table();
 
 }  // namespace stoker::avx512

@@ -1,8 +1,8 @@
 #pragma once
 
-// The bodies of attention_ops.h over f32 lanes of any width. `Isa` names the lanes (avx2/lanes.h,
-// avx512/lanes.h) and kRows, how many query heads share what is loaded of the cache: as many as
-// sums fit registers. Sums of a row run over elements of a key, or over keys, one after the other.
+// The bodies of attention_ops.h over f32 lanes `L` of any width (avx2/lanes.h, avx512/lanes.h). As
+// many query heads as sums fit registers, kMostRows, share what is loaded of the cache. Sums of a
+// row run over elements of a key, or over keys, one after the other.
 
 #include <algorithm>
 #include <cstdint>
@@ -13,12 +13,10 @@
 
 namespace stoker {
 
-template <typename Isa>
+template <typename L, int kMostRows>
 struct AttentionOpsBody {
-  using L = typename Isa::Lanes;
   using F32 = typename L::F32;
   static constexpr int64_t kWidth = L::kWidth;
-  static constexpr int kMostRows = Isa::kRows;
   static constexpr int kKeyVectors = static_cast<int>(kKeyBlock / kWidth);
   static constexpr int kValueVectors = 2;
 

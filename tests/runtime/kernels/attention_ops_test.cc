@@ -17,14 +17,6 @@ namespace {
 
 constexpr float kGuard = 12345.5f;
 
-std::vector<IsaLevel> Levels() {
-  std::vector<IsaLevel> levels{IsaLevel::kScalar};
-  const IsaLevel best = CpuFeatures::Detect().best_level();
-  if (best >= IsaLevel::kAvx2) levels.push_back(IsaLevel::kAvx2);
-  if (best >= IsaLevel::kAvx512) levels.push_back(IsaLevel::kAvx512);
-  return levels;
-}
-
 float Rounded(KvType type, float x) {
   return type == KvType::kF16 ? F16ToF32(F32ToF16(x)) : x;
 }
@@ -56,7 +48,7 @@ constexpr Shape kShapes[] = {{1, 128, 64}, {8, 128, 64}, {3, 128, 17}, {13, 64, 
                              {4, 16, 33},  {5, 24, 16},  {2, 6, 5},    {8, 100, 48}};
 
 TEST_CASE("scores of keys") {
-  for (const IsaLevel level : Levels()) {
+  for (const IsaLevel level : test::Levels()) {
     for (const KvType type : {KvType::kF16, KvType::kF32}) {
       std::mt19937 rng(31);
       for (const auto& [n_rows, d, n_keys] : kShapes) {
@@ -94,7 +86,7 @@ TEST_CASE("scores of keys") {
 }
 
 TEST_CASE("sums of values") {
-  for (const IsaLevel level : Levels()) {
+  for (const IsaLevel level : test::Levels()) {
     for (const KvType type : {KvType::kF16, KvType::kF32}) {
       std::mt19937 rng(32);
       for (const auto& [n_rows, d, n_keys] : kShapes) {

@@ -21,10 +21,8 @@ namespace stoker {
 namespace {
 
 std::vector<IsaLevel> VectorLevels() {
-  std::vector<IsaLevel> levels;
-  const IsaLevel best = CpuFeatures::Detect().best_level();
-  if (best >= IsaLevel::kAvx2) levels.push_back(IsaLevel::kAvx2);
-  if (best >= IsaLevel::kAvx512) levels.push_back(IsaLevel::kAvx512);
+  std::vector<IsaLevel> levels = test::Levels();
+  levels.erase(levels.begin());
   return levels;
 }
 

@@ -31,14 +31,6 @@ std::vector<float> Product(ThreadTeam& team, MatmulBackend& backend, const Tenso
   return y;
 }
 
-std::vector<IsaLevel> Levels() {
-  std::vector<IsaLevel> levels{IsaLevel::kScalar};
-  const IsaLevel best = CpuFeatures::Detect().best_level();
-  if (best >= IsaLevel::kAvx2) levels.push_back(IsaLevel::kAvx2);
-  if (best >= IsaLevel::kAvx512) levels.push_back(IsaLevel::kAvx512);
-  return levels;
-}
-
 // |a - b| / |b| over all elements.
 double RelativeError(const std::vector<float>& a, const std::vector<float>& b) {
   double difference = 0.0;
@@ -64,7 +56,7 @@ TEST_CASE("exact products agree with the reference, integer ones within their ro
     for (const int64_t m : {1, 5, 40}) {
       const std::vector<float> x = test::RandomActivations(m * cols, rng);
       const std::vector<float> expected = Product(one, *reference, weight, x, m);
-      for (const IsaLevel level : Levels()) {
+      for (const IsaLevel level : test::Levels()) {
         CAPTURE(Info(type).name, m, IsaLevelName(level));
         const auto exact = MakeFastBackend(Precision::kExact, 1, level);
         CHECK(RelativeError(Product(one, *exact, weight, x, m, level), expected) < 1e-6);
@@ -198,7 +190,7 @@ TEST_CASE("residual rows: gathered like the others, and left out where none are 
 
 TEST_CASE("re-laid weights give the bits of the file's layout, few tokens those of many") {
   ThreadTeam team(1, false);
-  for (const IsaLevel level : Levels()) {
+  for (const IsaLevel level : test::Levels()) {
     const auto backend = MakeFastBackend(Precision::kFast, 1, level);
     for (const DType type : test::kQuantizedTypes) {
       std::mt19937 rng(35);
@@ -246,7 +238,7 @@ TEST_CASE("BF16 weights through oneDNN: in parts or widened, the same to f32 rou
     const TensorView weight = test::MatrixView(type, rows, cols, bytes);
     const std::vector<float> x = test::RandomActivations(m * cols, rng);
     const std::vector<float> expected = Product(one, *reference, weight, x, m);
-    for (const IsaLevel level : Levels()) {
+    for (const IsaLevel level : test::Levels()) {
       for (const bool split : {false, true}) {
         MatmulTuning tuning;
         tuning.set_splits_bf16(split);

@@ -42,6 +42,14 @@ float RandomScale(std::mt19937& rng, double low_exponent, double high_exponent) 
 
 }  // namespace
 
+std::vector<IsaLevel> Levels() {
+  std::vector<IsaLevel> levels{IsaLevel::kScalar};
+  const IsaLevel best = CpuFeatures::Detect().best_level();
+  if (best >= IsaLevel::kAvx2) levels.push_back(IsaLevel::kAvx2);
+  if (best >= IsaLevel::kAvx512) levels.push_back(IsaLevel::kAvx512);
+  return levels;
+}
+
 std::vector<std::byte> RandomWeights(DType type, int64_t rows, int64_t cols, std::mt19937& rng,
                                      double low_exponent, double high_exponent) {
   const DTypeInfo& info = Info(type);

@@ -10,6 +10,7 @@
 
 #include "mmap/dtype.h"
 #include "mmap/tensor_view.h"
+#include "numa/cpu_features.h"
 
 namespace stoker::test {
 
@@ -17,6 +18,9 @@ inline constexpr DType kQuantizedTypes[] = {
     DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1, DType::kQ8_0,   DType::kQ2_K,
     DType::kQ3_K, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K, DType::kIQ4_NL, DType::kIQ4_XS};
 inline constexpr DType kPlainTypes[] = {DType::kF32, DType::kF16, DType::kBF16};
+
+// The levels this machine has, the scalar one first.
+std::vector<IsaLevel> Levels();
 
 // Bytes of `rows` rows of `cols` elements. Scales have magnitudes 10^u with u uniform in
 // [low_exponent, high_exponent] and either sign.

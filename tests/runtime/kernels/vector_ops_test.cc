@@ -16,14 +16,6 @@ namespace {
 constexpr float kGuard = 12345.5f;
 constexpr int64_t kLengths[] = {0, 1, 3, 7, 8, 9, 15, 16, 17, 31, 33, 64, 100, 128, 257, 6144};
 
-std::vector<IsaLevel> Levels() {
-  std::vector<IsaLevel> levels{IsaLevel::kScalar};
-  const IsaLevel best = CpuFeatures::Detect().best_level();
-  if (best >= IsaLevel::kAvx2) levels.push_back(IsaLevel::kAvx2);
-  if (best >= IsaLevel::kAvx512) levels.push_back(IsaLevel::kAvx512);
-  return levels;
-}
-
 // n random values at an odd float offset, with a guard behind them.
 struct Vector {
   std::vector<float> storage;
@@ -45,7 +37,7 @@ bool Near(double got, double expected, double relative, double absolute = 1e-35)
 }
 
 TEST_CASE("element-wise operations") {
-  for (const IsaLevel level : Levels()) {
+  for (const IsaLevel level : test::Levels()) {
     const VectorOps& ops = VectorOpsFor(level);
     std::mt19937 rng(21);
     for (const int64_t n : kLengths) {
@@ -84,7 +76,7 @@ TEST_CASE("element-wise operations") {
 }
 
 TEST_CASE("reductions and RMSNorm") {
-  for (const IsaLevel level : Levels()) {
+  for (const IsaLevel level : test::Levels()) {
     const VectorOps& ops = VectorOpsFor(level);
     std::mt19937 rng(22);
     for (const int64_t n : kLengths) {
@@ -110,7 +102,7 @@ TEST_CASE("reductions and RMSNorm") {
 }
 
 TEST_CASE("exp and its sum") {
-  for (const IsaLevel level : Levels()) {
+  for (const IsaLevel level : test::Levels()) {
     const VectorOps& ops = VectorOpsFor(level);
     CAPTURE(IsaLevelName(level));
     std::vector<float> x;
@@ -144,7 +136,7 @@ TEST_CASE("exp and its sum") {
 
 TEST_CASE("sigmoid-based functions at the ends of the range, and NaN") {
   const float infinity = std::numeric_limits<float>::infinity();
-  for (const IsaLevel level : Levels()) {
+  for (const IsaLevel level : test::Levels()) {
     const VectorOps& ops = VectorOpsFor(level);
     CAPTURE(IsaLevelName(level));
     std::vector<float> x = {0.0f, -0.0f, 200.0f, -200.0f, 3e38f, -3e38f, 1e-30f,
@@ -163,7 +155,7 @@ TEST_CASE("sigmoid-based functions at the ends of the range, and NaN") {
 }
 
 TEST_CASE("one step of the lightning recurrence") {
-  for (const IsaLevel level : Levels()) {
+  for (const IsaLevel level : test::Levels()) {
     const VectorOps& ops = VectorOpsFor(level);
     std::mt19937 rng(23);
     for (const int64_t d : {1, 4, 6, 8, 16, 19, 64, 128}) {
