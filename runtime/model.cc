@@ -70,6 +70,13 @@ NodeGains CollectGains(const ModelConfig& config, const ModelWeights& weights) {
   return gains;
 }
 
+// How many of `left` tokens from `position` on a chunk with room for so many takes.
+int64_t TokensOfChunk(int64_t position, int64_t left, int64_t room) {
+  if (left <= room) return left;
+  const int64_t beyond = (position + room) % kLightningBlock;
+  return beyond < room ? room - beyond : room;
+}
+
 }  // namespace
 
 class Model::Impl {
@@ -187,22 +194,22 @@ bool Model::Impl::Forward(std::span<const TokenRun> runs, ForwardSink& sink, int
   size_t run = 0;
   int64_t token = 0;  // next one of runs[run]
   while (run < runs.size()) {
-    // A chunk takes tokens run by run until it is full; a run may go on in the next chunk.
+    // A chunk takes tokens run by run until it is full; a run may go on in the next chunk, from
+    // the beginning of a block of lightning attention if it can.
     segments_.clear();
     int64_t rows = 0;
     while (run < runs.size() && rows < limit) {
       const int64_t left = static_cast<int64_t>(runs[run].ids.size()) - token;
-      const int64_t n = std::min(left, limit - rows);
+      SequenceState* const state = runs[run].state;
+      const int64_t n = TokensOfChunk(state->position(), left, limit - rows);
       if (n > 0) {
-        SequenceState* state = runs[run].state;
         segments_.push_back({static_cast<int64_t>(run), token, rows, n, state->position(), state});
       }
       rows += n;
       token += n;
-      if (n == left) {
-        ++run;
-        token = 0;
-      }
+      if (n < left) break;
+      ++run;
+      token = 0;
     }
     if (rows == 0) break;
     if (stop != nullptr && stop->load(std::memory_order_relaxed)) return false;

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "numa/bytes.h"
+#include "runtime/layers/lightning_attention.h"
 #include "runtime/layers/softmax_attention.h"
 
 namespace stoker {
@@ -18,8 +19,9 @@ struct Piece {
   int64_t floats;
 };
 
-int64_t ScratchFloats(const ModelConfig& config) {
-  return static_cast<int64_t>(AlignUp<uint64_t>(SoftmaxScratchFloats(config), 16));
+int64_t HeadScratchFloats(const ModelConfig& config) {
+  const int64_t floats = std::max(SoftmaxScratchFloats(config), LightningScratchFloats(config));
+  return static_cast<int64_t>(AlignUp<uint64_t>(floats, 16));
 }
 
 template <typename T>
@@ -60,7 +62,7 @@ SharedPieces MakeSharedPieces(const ModelConfig& config, const WorkspaceSize& si
       .attention = {{&Workspace::qkv, max_tokens * qkv_width},
                     {&Workspace::gate, max_tokens * attn_width},
                     {&Workspace::attn, max_tokens * attn_width},
-                    {&Workspace::softmax_scratch, n_workers * ScratchFloats(config)},
+                    {&Workspace::head_scratch, n_workers * HeadScratchFloats(config)},
                     {&Workspace::softmax_partials, SoftmaxPartialFloats(config, size.n_ctx)}},
       .experts = {{&Workspace::expert_gate, expert_rows * config.expert_hidden_size},
                   {&Workspace::expert_up, expert_rows * config.expert_hidden_size},
@@ -130,7 +132,7 @@ uint64_t Workspace::BytesFor(const ModelConfig& config, const WorkspaceSize& siz
 
 Workspace::Workspace(const ModelConfig& config, const WorkspaceSize& size,
                      const Partition& partition)
-    : softmax_scratch_floats(ScratchFloats(config)),
+    : head_scratch_floats(HeadScratchFloats(config)),
       router_ids(static_cast<size_t>(size.max_tokens * config.n_experts_per_token)),
       router_weights(static_cast<size_t>(size.max_tokens * config.n_experts_per_token)) {
   const auto n_nodes = static_cast<int>(partition.nodes().size());

@@ -71,9 +71,9 @@ struct Workspace {
   float* qkv = nullptr;              // [T, max(3A, A + 2 n_kv_heads D)]
   float* gate = nullptr;             // [T, A] lightning output gate (exchanged with attn)
   float* attn = nullptr;             // [T, A] concatenated heads (exchanged)
-  float* softmax_scratch = nullptr;  // [n_workers, softmax_scratch_floats]
-  int64_t softmax_scratch_floats = 0;  // per worker
-  float* softmax_partials = nullptr;   // see softmax_attention.h
+  float* head_scratch = nullptr;      // [n_workers, head_scratch_floats], of either attention
+  int64_t head_scratch_floats = 0;    // per worker
+  float* softmax_partials = nullptr;  // see softmax_attention.h
   // Experts.
   float* expert_gate = nullptr;  // [max(T, 2), F], then SiLU(gate) * up (exchanged)
   float* expert_up = nullptr;    // [max(T, 2), F]
