@@ -28,9 +28,10 @@ constexpr double kAsGood = 0.95;
 // How long computing may keep us from looking for completions.
 constexpr double kSecondsAway = 0.05;
 constexpr uint32_t kMostInFlight = 256;
+constexpr int64_t kMostMega = 10'000'000;
 
 // Counts up when what is kept changes its meaning.
-constexpr int kFormat = 1;
+constexpr int kFormat = 2;
 
 // "259:1 Samsung SSD 990 PRO 4TB 3907029168"; the numbers alone where /sys has no more.
 std::string DeviceName(const std::filesystem::path& file) {
@@ -63,13 +64,14 @@ size_t FirstAsGood(const std::vector<double>& rates) {
       rates.begin());
 }
 
-PagerOptions Measure(const std::filesystem::path& file, IoBackend backend) {
+DeviceTuning Measure(const std::filesystem::path& file, IoBackend backend) {
   Rate(file, backend, kPieceMiB.front() * kMiB, kManyPieces);  // wakes the drive up
   std::vector<double> rates;
   for (const uint64_t piece : kPieceMiB) {
     rates.push_back(Rate(file, backend, piece * kMiB, kManyPieces));
   }
-  PagerOptions options;
+  DeviceTuning tuning;
+  PagerOptions& options = tuning.pager;
   options.piece_bytes = kPieceMiB[FirstAsGood(rates)] * kMiB;
   rates.clear();
   for (const uint32_t depth : kDepths) {
@@ -82,7 +84,8 @@ PagerOptions Measure(const std::filesystem::path& file, IoBackend backend) {
       std::ceil(rates[chosen] * kSecondsAway / static_cast<double>(options.piece_bytes));
   options.depth =
       std::clamp(static_cast<uint32_t>(std::min(away, 1e6)), options.waiting_depth, kMostInFlight);
-  return options;
+  tuning.bytes_per_second = rates[chosen];
+  return tuning;
 }
 
 }  // namespace
@@ -103,16 +106,18 @@ DeviceTuning TuneDevice(const std::filesystem::path& file, IoBackend backend,
   const std::optional<int64_t> piece = kept.Find("piece_mib", 1, 64);
   const std::optional<int64_t> waiting = kept.Find("waiting_depth", 1, kMostInFlight);
   const std::optional<int64_t> depth = kept.Find("depth", 1, kMostInFlight);
-  if (piece && waiting && depth) {
+  const std::optional<int64_t> mega = kept.Find("mb_per_s", 1, kMostMega);
+  if (piece && waiting && depth && mega) {
     result.pager.piece_bytes = static_cast<uint64_t>(*piece) * kMiB;
     result.pager.waiting_depth = static_cast<uint32_t>(*waiting);
     result.pager.depth = static_cast<uint32_t>(*depth);
+    result.bytes_per_second = static_cast<double>(*mega) * 1e6;
     result.source = kept.path().string();
     return result;
   }
   const auto start = std::chrono::steady_clock::now();
   try {
-    result.pager = Measure(file, backend);
+    result = Measure(file, backend);
   } catch (const std::exception& error) {
     // The same place may never be needed; who needs it will hear of it.
     result.source = "defaults, measuring failed: " + std::string(error.what());
@@ -124,6 +129,8 @@ DeviceTuning TuneDevice(const std::filesystem::path& file, IoBackend backend,
   kept.Set("piece_mib", static_cast<int64_t>(result.pager.piece_bytes / kMiB));
   kept.Set("waiting_depth", result.pager.waiting_depth);
   kept.Set("depth", result.pager.depth);
+  kept.Set("mb_per_s",
+           std::clamp(static_cast<int64_t>(result.bytes_per_second / 1e6), int64_t{1}, kMostMega));
   kept.Keep();
   return result;
 }

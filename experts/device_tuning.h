@@ -11,7 +11,11 @@
 namespace stoker {
 
 struct DeviceTuning {
+  // Of what was not measured: an NVMe drive.
+  static constexpr double kDefaultRate = 3e9;
+
   PagerOptions pager;
+  double bytes_per_second = kDefaultRate;  // with these
   std::string source;  // for verbose output: "measured in 900 ms", or the file it was found in
 };
 

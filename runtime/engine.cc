@@ -1,5 +1,6 @@
 #include "runtime/engine.h"
 
+#include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
@@ -133,7 +134,7 @@ struct Engine::Parts {
   std::unique_ptr<ExpertSource> experts;
   std::unique_ptr<ObservedExperts> observed;  // around experts that have no cache
   ExpertCache* cache = nullptr;               // experts, in paged mode
-  DeviceTuning device;  // in paged mode
+  std::optional<DeviceTuning> device;  // where the drive was asked
   Calibration calibration;
   std::unique_ptr<MatmulBackend> matmul;
   std::unique_ptr<Model> model;
@@ -149,6 +150,7 @@ struct Engine::Parts {
   void LoadWeights();
   void LoadExperts();
   void Calibrate();
+  const DeviceTuning& Device(IoBackend backend);
   void TunePager();
   void OpenTrace(const std::string& policy, uint32_t capacity, uint64_t seed);
   void CloseTrace() noexcept;
@@ -158,8 +160,8 @@ struct Engine::Parts {
 
 std::unique_ptr<Pager> Engine::Parts::OpenPager(IoBackend io) const {
   const std::vector<PagerFile> files = PagerFiles(*store, options.mirror_dirs);
-  return options.make_pager ? options.make_pager(io, files, device.pager)
-                            : MakePager(io, files, device.pager);
+  const PagerOptions how = device ? device->pager : PagerOptions{};
+  return options.make_pager ? options.make_pager(io, files, how) : MakePager(io, files, how);
 }
 
 // Everything that is decided before memory is taken: workers, pager, memory mode, placement. A
@@ -189,7 +191,16 @@ void Engine::Parts::Prepare(bool on_described_machine) {
     usable = 0;
     for (const Topology::Node& node : topology.nodes) usable += node.memory_bytes;
   }
-  plan = PlanMemory(&options, *store, pager.get(), places, usable);
+  // What was measured here says nothing of a machine that is described.
+  PromptRates rates;
+  rates.n_workers = static_cast<int>(places.size());
+  rates.disk_bytes_per_second = [] { return DeviceTuning::kDefaultRate; };
+  if (!on_described_machine || topology.is_this_system) {
+    Calibrate();
+    rates.products = calibration.rates;
+    rates.disk_bytes_per_second = [this] { return Device(pager->backend()).bytes_per_second; };
+  }
+  plan = PlanMemory(&options, *store, pager.get(), places, usable, rates);
   PlaceOnNodes(on_described_machine);
 }
 
@@ -307,14 +318,21 @@ void Engine::Parts::LoadExperts() {
   experts = std::move(made);
 }
 
+const DeviceTuning& Engine::Parts::Device(IoBackend backend) {
+  if (!device) {
+    device = options.tune && !options.make_pager
+                 ? TuneDevice(store->files().front().path, backend, CacheDirectory())
+                 : DeviceTuning{};
+  }
+  return *device;
+}
+
 // Before the cache takes it: a prompt or a token reads as the drive likes it best.
 void Engine::Parts::TunePager() {
-  if (!options.tune || options.make_pager) return;
   const IoBackend backend = pager->backend();
-  device = TuneDevice(store->files().front().path, backend, CacheDirectory());
-  if (device.pager == PagerOptions{}) return;  // as it was opened
+  if (Device(backend).pager == PagerOptions{}) return;  // as it was opened
   pager = OpenPager(backend);
-  plan.cache.block_bytes = device.pager.piece_bytes;
+  plan.cache.block_bytes = device->pager.piece_bytes;
 }
 
 void Engine::Parts::Calibrate() {
@@ -408,7 +426,6 @@ std::unique_ptr<Engine> Engine::Open(EngineOptions options) {
   if (parts.weights) parts.page_check += CheckPages(parts.weights->memory());
   if (parts.cache != nullptr) parts.page_check += CheckPages(parts.cache->memory());
 
-  parts.Calibrate();
   const int64_t max_cols =
       std::max({config.hidden_size, config.n_heads * config.head_dim, config.expert_hidden_size});
   parts.matmul = chosen.reference_backend
@@ -478,7 +495,9 @@ std::string Engine::ModeLine() const {
   return line;
 }
 
-const PagerOptions& Engine::pager_options() const { return parts_->device.pager; }
+PagerOptions Engine::pager_options() const {
+  return parts_->device ? parts_->device->pager : PagerOptions{};
+}
 
 std::string Engine::TuningLine() const {
   const Parts& parts = *parts_;
@@ -497,11 +516,19 @@ std::string Engine::TuningLine() const {
     line = "matmul: panels unpacked first: " + types + " tokens on (" + parts.calibration.source +
            ")";
   }
-  if (!parts.device.source.empty()) {
-    const PagerOptions& pager = parts.device.pager;
+  if (parts.device && !parts.device->source.empty()) {
+    const PagerOptions& pager = parts.device->pager;
     line += (line.empty() ? "" : "; ") + std::string("disk: pieces of ") +
             FormatBytes(pager.piece_bytes) + ", " + std::to_string(pager.waiting_depth) + " to " +
-            std::to_string(pager.depth) + " in flight (" + parts.device.source + ")";
+            std::to_string(pager.depth) + " in flight (" + parts.device->source + ")";
+  }
+  if (parts.plan.chunk_costs.size() > 1) {
+    line += line.empty() ? "" : "; ";
+    line += "prompts by " + std::to_string(parts.options.chunk_tokens) + " tokens (estimated:";
+    for (const ChunkCost& cost : parts.plan.chunk_costs) {
+      line += fmt::format(" {} at {:.0f} tok/s{}", cost.tokens, 1.0 / cost.prompt_seconds,
+                          &cost == &parts.plan.chunk_costs.back() ? ")" : ",");
+    }
   }
   return line;
 }

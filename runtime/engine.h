@@ -110,7 +110,7 @@ class Engine {
   // "mode: resident (13.4 GiB in huge pages, io_uring); isa avx512; 2 threads; ..." for stderr.
   std::string ModeLine() const;
   // How the cache's pager reads: what a measurement of the disk should do too.
-  const PagerOptions& pager_options() const;
+  PagerOptions pager_options() const;
   // "matmul: panels unpacked first: Q4_K from 6 tokens on (measured in 24 ms); disk: pieces of 2
   // MiB, ..."; empty where there was no choice.
   std::string TuningLine() const;

@@ -3,6 +3,7 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 #include "experts/resident_loader.h"
 #include "experts/row_reader.h"
@@ -16,10 +17,8 @@ namespace {
 // Memory that is ours but in no row of the table: binary, stacks, small allocations.
 constexpr uint64_t kSlackBytes = 128 * kMiB;
 
-// Prompt tokens computed at once, where nobody says.
-constexpr int64_t kChunkTokens = 512;
-constexpr int64_t kMostPagedChunkTokens = 4096;
-constexpr uint64_t kPagedChunkFraction = 32;
+// What a longer chunk's scratch leaves of the cache at least.
+constexpr uint64_t kFewestSlots = 3;
 
 // Without --memory this part of the free memory (1/20) is left to others, whose needs change.
 constexpr uint64_t kSparedFraction = 20;
@@ -27,21 +26,6 @@ constexpr uint64_t kSparedFraction = 20;
 uint64_t WorkspaceBytes(const ModelConfig& config, const WorkspaceSize& size,
                         const std::vector<WorkerPlace>& places) {
   return Model::WorkspaceBytes(config, size, CountNodes(places), static_cast<int>(places.size()));
-}
-
-// See PlanMemory. `plan` is that of the shortest chunk.
-int64_t PagedChunkTokens(const EngineOptions& options, const WeightStore& store,
-                         const std::vector<WorkerPlace>& places, const MemoryPlan& plan) {
-  WorkspaceSize size = SizeOfWorkspace(options, store, kChunkTokens);
-  const uint64_t least = WorkspaceBytes(store.config(), size, places);
-  for (int64_t chunk = kMostPagedChunkTokens; chunk > kChunkTokens; chunk /= 2) {
-    size.max_tokens = chunk;
-    const uint64_t more = WorkspaceBytes(store.config(), size, places) - least;
-    if (chunk <= options.n_ctx && more <= plan.cache_budget_bytes / kPagedChunkFraction) {
-      return chunk;
-    }
-  }
-  return kChunkTokens;
 }
 
 }  // namespace
@@ -135,6 +119,7 @@ MemoryPlan PlanFor(const EngineOptions& options, const WeightStore& store, const
   };
   if (plan.mode == MemoryMode::kResident) {
     if (all > left) refuse("resident weights", all, "use --mode paged or raise --memory");
+    plan.spare_bytes = left - all;
     plan.rows.insert(plan.rows.begin(), {"weights", all});
     return plan;
   }
@@ -148,17 +133,53 @@ MemoryPlan PlanFor(const EngineOptions& options, const WeightStore& store, const
   return plan;
 }
 
+// What a chunk of so many tokens costs, where `plan`, that of the shortest, has room for it.
+std::optional<ChunkCost> CostOf(const EngineOptions& options, const WeightStore& store,
+                                const Pager& pager, const std::vector<WorkerPlace>& places,
+                                const PromptRates& rates, MemoryPlan plan, int64_t tokens) {
+  const std::string_view left_out = LeftOnDisk(store.config());
+  const bool paged = plan.mode == MemoryMode::kPaged;
+  const auto bytes = [&](int64_t of_tokens) {
+    return WorkspaceBytes(store.config(), SizeOfWorkspace(options, store, of_tokens), places) +
+           (!paged || left_out.empty()
+                ? 0
+                : RowReader::MemoryBytes(store, pager, store.Get(left_out), of_tokens));
+  };
+  const uint64_t more = bytes(tokens) - bytes(kChunkLengths[0]);
+  if (!paged) {
+    if (more > plan.spare_bytes) return std::nullopt;
+    return EstimateChunk(store, rates, tokens, std::nullopt);
+  }
+  const uint64_t least = kFewestSlots * plan.cache.slot_bytes;
+  if (more > 0 && more + least > plan.cache_budget_bytes) return std::nullopt;
+  plan.cache_budget_bytes -= more;
+  const CachePlan cache = PlanSlots(options, store, pager, plan, Partition(1));
+  return EstimateChunk(store, rates, tokens, cache.n_slots);
+}
+
 }  // namespace
 
 MemoryPlan PlanMemory(EngineOptions* options, const WeightStore& store, const Pager* pager,
-                      const std::vector<WorkerPlace>& places, uint64_t usable) {
+                      const std::vector<WorkerPlace>& places, uint64_t usable,
+                      const PromptRates& rates) {
   if (options->chunk_tokens > 0) return PlanFor(*options, store, pager, places, usable);
-  options->chunk_tokens = kChunkTokens;
+  options->chunk_tokens = kChunkLengths[0];
   MemoryPlan plan = PlanFor(*options, store, pager, places, usable);
-  if (plan.mode != MemoryMode::kPaged) return plan;
-  options->chunk_tokens = PagedChunkTokens(*options, store, places, plan);
-  if (options->chunk_tokens == kChunkTokens) return plan;
-  return PlanFor(*options, store, pager, places, usable);
+  if (pager == nullptr) return plan;
+  std::vector<ChunkCost> costs;
+  for (const int64_t tokens : kChunkLengths) {
+    if (tokens > kChunkLengths[0] && tokens > options->n_ctx) break;
+    const std::optional<ChunkCost> cost =
+        CostOf(*options, store, *pager, places, rates, plan, tokens);
+    if (!cost) break;
+    costs.push_back(*cost);
+  }
+  options->chunk_tokens = ChooseChunk(costs);
+  if (options->chunk_tokens != kChunkLengths[0]) {
+    plan = PlanFor(*options, store, pager, places, usable);
+  }
+  plan.chunk_costs = std::move(costs);
+  return plan;
 }
 
 std::string_view MemoryModeName(MemoryMode mode) {

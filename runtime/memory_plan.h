@@ -12,6 +12,7 @@
 #include "mmap/weight_store.h"
 #include "numa/partition.h"
 #include "numa/worker_placement.h"
+#include "runtime/chunk_length.h"
 #include "runtime/engine.h"
 
 namespace stoker {
@@ -24,15 +25,17 @@ struct MemoryPlan {
   uint64_t cache_budget_bytes = 0;
   bool prefetch = false;
   CachePlan cache;
+  uint64_t spare_bytes = 0;            // of what may be used, with every weight in memory
+  std::vector<ChunkCost> chunk_costs;  // of the lengths of a chunk there was a choice of
 };
 
 // Decides the mode from what may be used, and the length of a prompt's chunks where the options
-// leave it open: 512, which is fastest in memory; in paged mode, where a chunk reads nearly every
-// expert, the longest up to 4096 and the context whose workspace costs the cache no more than one
-// slot in thirty-two. `pager` is null in mapped mode. Throws std::runtime_error with the numbers
-// when the budget cannot be met.
+// leave it open: of those whose workspace the budget has room for, up to the context, the one that
+// pays by these rates (chunk_length.h); the shortest in mapped mode, where `pager` is null. Throws
+// std::runtime_error with the numbers when the budget cannot be met.
 MemoryPlan PlanMemory(EngineOptions* options, const WeightStore& store, const Pager* pager,
-                      const std::vector<WorkerPlace>& places, uint64_t usable);
+                      const std::vector<WorkerPlace>& places, uint64_t usable,
+                      const PromptRates& rates);
 
 // The slots of the plan's budget, or so many as the options ask for.
 CachePlan PlanSlots(const EngineOptions& options, const WeightStore& store, const Pager& pager,

@@ -24,11 +24,14 @@ constexpr int64_t kRows = 1024;
 constexpr int kRepetitions = 3;
 constexpr std::array<int64_t, 8> kGemmTokens = {4,  8,  12, 16,
                                                 24, 32, 48, MatmulTuning::kMostGemmTokens};
-constexpr int64_t kMostTokens = 256;
+constexpr int64_t kMostTokens = ProductRates::kTokens.back();
 constexpr std::array<int64_t, 4> kScaledTokens = {32, 64, 128, kMostTokens};
 
+// Operations per microsecond, more than any core has.
+constexpr int64_t kMostMega = 100'000'000;
+
 // Counts up when kernels change so much that old measurements mislead.
-constexpr int kFormat = 4;
+constexpr int kFormat = 5;
 
 template <typename F>
 double BestSeconds(F&& run) {
@@ -77,6 +80,10 @@ class Bench {
       kernels_.gemm_panels(panels_.data(), kRows, Rows(m), scratch_.data(), y(), kRows);
     });
   }
+  // Multiplications and additions of a product with m tokens.
+  double Operations(int64_t m) const {
+    return 2.0 * static_cast<double>(kRows) * static_cast<double>(m * activations_.k());
+  }
   double ScaledSeconds(int64_t m, ScaledProducts* scaled) {
     return BestSeconds([&] {
       scaled->Multiply(0, kernels_, panels_.data(), row_bytes_, kRows, Rows(m), y(), kRows);
@@ -120,15 +127,19 @@ Calibration Calibrate(const KernelTable& kernels, std::span<const DType> types, 
   KeptValues kept = ValuesOf(kernels, cols, directory);
   Calibration result;
   bool measured = false;
-  std::unique_ptr<ScaledProducts> scaled;
+  std::optional<std::unique_ptr<ScaledProducts>> scaled;
   const auto kept_or = [&](const std::string& name, int64_t most, auto&& measure) {
-    std::optional<int64_t> tokens = kept.Find(name, 2, most);
-    if (!tokens) {
-      tokens = measure();
-      kept.Set(name, *tokens);
+    std::optional<int64_t> value = kept.Find(name, 2, most);
+    if (!value) {
+      value = measure();
+      kept.Set(name, *value);
       measured = true;
     }
-    return *tokens;
+    return *value;
+  };
+  const auto micro_kernels = [&] {
+    if (!scaled) scaled = ScaledProducts::Make(1);
+    return scaled->get();
   };
   for (const DType type : types) {
     const TypeKernels& both = kernels.For(type);
@@ -145,14 +156,26 @@ Calibration Calibrate(const KernelTable& kernels, std::span<const DType> types, 
       return TokensFrom(kGemmTokens, kMostGemm, gemm,
                         [&](int64_t m) { return the_bench().DotSeconds(m); });
     }));
-    if (both.planes == 0) continue;
-    result.tuning.set_scaled_tokens(type, kept_or(name + ".scaled", MatmulTuning::kNever, [&] {
-      if (scaled == nullptr) scaled = ScaledProducts::Make(1);
-      if (scaled == nullptr) return MatmulTuning::kNever;
-      return TokensFrom(
-          kScaledTokens, MatmulTuning::kNever,
-          [&](int64_t m) { return the_bench().ScaledSeconds(m, scaled.get()); }, gemm);
-    }));
+    if (both.planes > 0) {
+      result.tuning.set_scaled_tokens(type, kept_or(name + ".scaled", MatmulTuning::kNever, [&] {
+        if (micro_kernels() == nullptr) return MatmulTuning::kNever;
+        return TokensFrom(
+            kScaledTokens, MatmulTuning::kNever,
+            [&](int64_t m) { return the_bench().ScaledSeconds(m, micro_kernels()); }, gemm);
+      }));
+    }
+    for (size_t i = 0; i < ProductRates::kTokens.size(); ++i) {
+      const int64_t m = ProductRates::kTokens[i];
+      const int64_t mega = kept_or(name + ".rate" + std::to_string(m), kMostMega, [&] {
+        const double seconds = m >= result.tuning.scaled_tokens(type) && micro_kernels() != nullptr
+                                   ? the_bench().ScaledSeconds(m, micro_kernels())
+                               : m >= result.tuning.gemm_tokens(type) ? gemm(m)
+                                                                      : the_bench().DotSeconds(m);
+        return std::clamp(static_cast<int64_t>(the_bench().Operations(m) / seconds / 1e6),
+                          int64_t{2}, kMostMega);
+      });
+      result.rates.Set(type, i, static_cast<double>(mega) * 1e6);
+    }
   }
   const auto took = std::chrono::steady_clock::now() - start;
   result.source =

@@ -2,12 +2,14 @@
 
 // What is measured on this machine instead of assumed: from how many tokens on it pays to unpack
 // panels of weights first (gemm_panels) instead of in registers for every few tokens (dot_panels),
-// and from how many on the matrix unit is faster (scaled_products.h). All give the same bits, so a
-// measurement changes nothing but speed. Results are kept in a small file per machine and row
-// length. Values; Calibrate is for one thread.
+// from how many on the matrix unit is faster (scaled_products.h), and how fast the fastest is, by
+// which is decided how many tokens of a prompt go together (runtime/chunk_length.h). All give the
+// same bits, so a measurement changes nothing but speed. Results are kept in a small file per
+// machine and row length. Values; Calibrate is for one thread.
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <span>
@@ -59,13 +61,40 @@ class MatmulTuning {
   std::array<int64_t, static_cast<size_t>(DType::kCount)> scaled_tokens_;
 };
 
+// Multiplications and additions per second of one core on weights of a type that come from memory,
+// by the number of tokens that share them.
+class ProductRates {
+ public:
+  static constexpr std::array<int64_t, 4> kTokens = {32, 64, 128, 256};
+  // Of what was not measured: the same for every number of tokens, so that nothing follows from it.
+  static constexpr double kDefault = 100e9;
+
+  ProductRates() {
+    for (auto& of_type : rates_) of_type.fill(kDefault);
+  }
+
+  // Of the most tokens measured that are no more than these.
+  double At(DType type, int64_t tokens) const {
+    const auto above = std::ranges::upper_bound(kTokens, tokens);
+    return rates_[static_cast<size_t>(type)][std::max<std::ptrdiff_t>(
+        above - kTokens.begin() - 1, 0)];
+  }
+  void Set(DType type, size_t index, double rate) {
+    rates_[static_cast<size_t>(type)][index] = rate;
+  }
+
+ private:
+  std::array<std::array<double, kTokens.size()>, static_cast<size_t>(DType::kCount)> rates_;
+};
+
 struct Calibration {
   MatmulTuning tuning;
+  ProductRates rates;
   std::string source;  // for verbose output: "measured in 24 ms", or the file it was found in
 };
 
 // The choices for these types, of those that have panel kernels: timed on some thousand rows of
-// `cols` columns, which no second-level cache holds, for up to a fifth of a second each. From
+// `cols` columns, which no second-level cache holds, for up to half a second each. From
 // `directory` where it has them for this machine, these kernels and this row length; measured and
 // written there otherwise. A file that cannot be read or written costs the measurement and nothing
 // else; an empty path means there is none.

@@ -3,12 +3,12 @@
 // Many tokens on integer activations: the blocking, written once for every vector width. Of sixteen
 // panels (panel_layout.h) a chunk of columns is unpacked into scratch, scales to vectors and codes
 // to bytes (but those of a format that Isa::kDirect names, which are read where they are), and
-// multiplied with all tokens before the next; results so far are kept in y. `Isa` supplies the
-// products of a register tile. The order of a row's f32 operations is that of
+// multiplied with a piece of the tokens before the next; results so far are kept in y. `Isa`
+// supplies the products of a register tile. The order of a row's f32 operations is that of
 // lanes/panel_dot_body.h, so both give the same bits.
 //
-// Sizes: 256 rows x 512 columns of codes are 128 KiB, which with the tokens' chunk (256 KiB for 512
-// tokens) fit a 1 MiB second-level cache; a strip pair fits L1.
+// Sizes: 256 rows x 512 columns of codes are 128 KiB, which with the chunk of a piece of 256 tokens
+// (128 KiB) and its results (256 KiB) fit a 1 MiB second-level cache; a strip pair fits L1.
 
 #include <algorithm>
 #include <cstddef>
@@ -32,6 +32,7 @@ struct PanelGemmBody {
   static constexpr int kTokens = Isa::kTileTokens;
   static constexpr int kPanels = 16;
   static constexpr int64_t kChunk = 512;
+  static constexpr int64_t kPieceTokens = 256;
   static constexpr int64_t kChunkBlocks = kChunk / kSubBlock;
   static constexpr int64_t kVector = kStripRows * static_cast<int64_t>(sizeof(float));
 
@@ -262,54 +263,71 @@ struct PanelGemmBody {
     int64_t next_ = 0;
   };
 
+  // Rows of at most kPanels panels.
+  struct RowBlock {
+    const std::byte* panels;
+    int64_t n_rows;
+    int64_t n_panels() const { return DivCeil(n_rows, kPanelRows); }
+  };
+
+  // y = the products of a block of rows with at most kPieceTokens tokens. `next` is the block that
+  // will be read after this one.
+  template <DType kType>
+  static void Multiply(const RowBlock& block, const RowBlock& next, const Q8Rows& x, Strip* strips,
+                       float* y, int64_t y_stride) {
+    const int64_t panel_bytes = PanelBytes<kType>(x.k);
+    const int64_t n_strips = block.n_panels() * kParts;
+    for (int64_t column = 0; column < x.k; column += kChunk) {
+      const int64_t n_columns = std::min(kChunk, x.k - column);
+      const std::byte* const chunk = block.panels + PanelBytes<kType>(column);
+      for (int64_t i = 0; i < block.n_panels(); ++i) {
+        UnpackPanel<kType>(chunk + i * panel_bytes, n_columns / PanelTileOf<kType>().span,
+                           strips + i * kParts);
+      }
+      // Tiles of nearly the same size: a small one at the end would waste its loads of weights.
+      const int64_t n_tiles = DivCeil<int64_t>(x.m, kTokens);
+      const bool last = column + kChunk >= x.k;
+      const int64_t next_column = last ? 0 : column + kChunk;
+      const RowBlock& ahead_of = last ? next : block;
+      Ahead ahead(ahead_of.panels + PanelBytes<kType>(next_column), ahead_of.n_panels(),
+                  PanelBytes<kType>(std::min(kChunk, x.k - next_column)), panel_bytes,
+                  n_tiles * DivCeil<int64_t>(n_strips, kStrips));
+      for (int64_t i_tile = 0; i_tile < n_tiles; ++i_tile) {
+        const int64_t t = i_tile * x.m / n_tiles;
+        const Q8Rows tile = SliceTile(x, t, (i_tile + 1) * x.m / n_tiles - t, column);
+        // An odd number of strips leaves the last pair half used; its rows are beyond n_rows.
+        for (int64_t i = 0; i < n_strips; i += kStrips) {
+          Weights w{strips + i, {}};
+          for (int s = 0; s < kStrips; ++s) {
+            const int64_t strip = std::min(i + s, n_strips - 1);
+            w.panels[s] = chunk + strip / kParts * panel_bytes + strip % kParts * L::kBytes;
+          }
+          ahead.Step();
+          Tile<kType, kTokens>(w, tile, n_columns, column == 0, y + t * y_stride + i * kStripRows,
+                               y_stride, block.n_rows - i * kStripRows);
+        }
+      }
+    }
+  }
+
   // See TypeKernels::gemm_panels.
   template <DType kType>
   static void Gemm(const std::byte* panels, int64_t n_rows, const Q8Rows& x, std::byte* scratch,
                    float* y, int64_t y_stride) noexcept {
-    using F = PanelFormat<L, kType>;
-    constexpr PanelTile kTile = F::kTile;
     auto* const strips = reinterpret_cast<Strip*>(scratch);
     const int64_t panel_bytes = PanelBytes<kType>(x.k);
-    const auto chunk_at = [&](int64_t row, int64_t column) {
-      return panels + row / kPanelRows * panel_bytes + column / kTile.columns * kTile.bytes();
+    const auto block_at = [&](int64_t row) {
+      return RowBlock{panels + row / kPanelRows * panel_bytes,
+                      std::clamp<int64_t>(n_rows - row, 0, kPanels * kPanelRows)};
     };
+    const int64_t n_pieces = DivCeil(x.m, kPieceTokens);
     for (int64_t row = 0; row < n_rows; row += kPanels * kPanelRows) {
-      const int64_t rows = std::min<int64_t>(kPanels * kPanelRows, n_rows - row);
-      const int64_t n_panels = DivCeil(rows, kPanelRows);
-      const int64_t n_strips = n_panels * kParts;
-      for (int64_t column = 0; column < x.k; column += kChunk) {
-        const int64_t n_columns = std::min(kChunk, x.k - column);
-        for (int64_t i = 0; i < n_panels; ++i) {
-          UnpackPanel<kType>(chunk_at(row, column) + i * panel_bytes, n_columns / kTile.span,
-                             strips + i * kParts);
-        }
-        // Tiles of nearly the same size: a small one at the end would waste its loads of weights.
-        const int64_t n_tiles = DivCeil<int64_t>(x.m, kTokens);
-        // The next chunk of these rows, or the first of the next rows.
-        const bool last = column + kChunk >= x.k;
-        const int64_t next_row = last ? row + rows : row;
-        const int64_t next_column = last ? 0 : column + kChunk;
-        Ahead ahead(chunk_at(next_row, next_column),
-                    DivCeil(std::min<int64_t>(kPanels * kPanelRows, n_rows - next_row), kPanelRows),
-                    std::min(kChunk, x.k - next_column) / kTile.columns * kTile.bytes(),
-                    panel_bytes, n_tiles * DivCeil<int64_t>(n_strips, kStrips));
-        for (int64_t i_tile = 0; i_tile < n_tiles; ++i_tile) {
-          const int64_t t = i_tile * x.m / n_tiles;
-          const Q8Rows tile = SliceTile(x, t, (i_tile + 1) * x.m / n_tiles - t, column);
-          // An odd number of strips leaves the last pair half used; its rows are beyond n_rows.
-          for (int64_t i = 0; i < n_strips; i += kStrips) {
-            Weights w{strips + i, {}};
-            for (int s = 0; s < kStrips; ++s) {
-              const int64_t strip = std::min(i + s, n_strips - 1);
-              w.panels[s] = chunk_at(row, column) + strip / kParts * panel_bytes +
-                            strip % kParts * L::kBytes;
-            }
-            const int64_t first_row = row + i * kStripRows;
-            ahead.Step();
-            Tile<kType, kTokens>(w, tile, n_columns, column == 0, y + t * y_stride + first_row,
-                                 y_stride, n_rows - first_row);
-          }
-        }
+      const RowBlock block = block_at(row);
+      for (int64_t piece = 0; piece < n_pieces; ++piece) {
+        const int64_t t = piece * x.m / n_pieces;
+        const RowBlock next = piece + 1 < n_pieces ? block : block_at(row + kPanels * kPanelRows);
+        Multiply<kType>(block, next, SliceRows(x, t, (piece + 1) * x.m / n_pieces - t), strips,
+                        y + t * y_stride + row, y_stride);
       }
     }
   }
