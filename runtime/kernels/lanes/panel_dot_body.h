@@ -86,8 +86,10 @@ struct PanelDotBody {
       PrefetchSpan<F, kT, kPass, kSpan>(record, panel_bytes);
       const int8_t* const x = codes + (4 * r + kSpan) * kTile.span;
       for (int part = 0; part < kParts; ++part) {
+        STOKER_KEEP_ORDER();
         typename L::Bytes quads[F::kQuads];
         F::template LoadForDot<kSpan>(record, part, quads);
+        STOKER_KEEP_ORDER();
         const auto scale = L::LoadScales(scales.scale[kSpan] + part * L::kRows);
         for (int t = 0; t < kT; ++t) {
           products[part][t] =
