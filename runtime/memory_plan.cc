@@ -17,9 +17,6 @@ namespace {
 // Memory that is ours but in no row of the table: binary, stacks, small allocations.
 constexpr uint64_t kSlackBytes = 128 * kMiB;
 
-// What a longer chunk's scratch leaves of the cache at least.
-constexpr uint64_t kFewestSlots = 3;
-
 // Without --memory this part of the free memory (1/20) is left to others, whose needs change.
 constexpr uint64_t kSparedFraction = 20;
 
@@ -150,7 +147,9 @@ std::optional<ChunkCost> CostOf(const EngineOptions& options, const WeightStore&
     if (more > plan.spare_bytes) return std::nullopt;
     return EstimateChunk(store, rates, tokens, std::nullopt);
   }
-  const uint64_t least = kFewestSlots * plan.cache.slot_bytes;
+  // What a longer chunk must leave: a layer's experts, the next one's, and one on its way.
+  const auto fewest = static_cast<uint64_t>(2 * store.config().n_experts_per_token + 1);
+  const uint64_t least = fewest * plan.cache.slot_bytes;
   if (more > 0 && more + least > plan.cache_budget_bytes) return std::nullopt;
   plan.cache_budget_bytes -= more;
   const CachePlan cache = PlanSlots(options, store, pager, plan, Partition(1));
