@@ -70,23 +70,31 @@ std::vector<BenchTest> TestsOf(const BenchOptions& options) {
   return tests;
 }
 
-// `count` tokens to feed: `text` over and over, or uniformly random ids.
-std::vector<TokenId> TokensToFeed(const BenchOptions& options, const Engine& engine,
-                                  const std::string& text, int64_t count) {
-  std::vector<TokenId> tokens;
-  if (options.random_tokens) {
-    std::mt19937_64 random(1);
-    std::uniform_int_distribution<TokenId> any(
-        0, static_cast<TokenId>(engine.config().vocab_size - 1));
-    while (static_cast<int64_t>(tokens.size()) < count) tokens.push_back(any(random));
+// Tokens to feed: a text over and over, or uniformly random ids. Every pass takes the next ones, for
+// experts of tokens that were there before are found in the cache more often.
+class TokenStream {
+ public:
+  TokenStream(const BenchOptions& options, const Engine& engine, const std::string& text)
+      : any_(0, static_cast<TokenId>(engine.config().vocab_size - 1)) {
+    if (options.random_tokens) return;
+    text_ = RequireTokenizer(engine).Encode(text, SpecialTokens::kPlain);
+    if (text_.empty()) throw std::runtime_error("the prompt text is empty");
+  }
+
+  std::vector<TokenId> Next(int64_t count) {
+    std::vector<TokenId> tokens(static_cast<size_t>(count));
+    for (TokenId& token : tokens) {
+      token = text_.empty() ? any_(random_) : text_[next_++ % text_.size()];
+    }
     return tokens;
   }
-  const std::vector<TokenId> once = RequireTokenizer(engine).Encode(text, SpecialTokens::kPlain);
-  if (once.empty()) throw std::runtime_error("the prompt text is empty");
-  while (static_cast<int64_t>(tokens.size()) < count)
-    tokens.insert(tokens.end(), once.begin(), once.end());
-  return tokens;
-}
+
+ private:
+  std::mt19937_64 random_{1};
+  std::uniform_int_distribution<TokenId> any_;
+  std::vector<TokenId> text_;  // empty: random ones
+  size_t next_ = 0;
+};
 
 class NullSink : public ForwardSink {
  public:
@@ -95,7 +103,7 @@ class NullSink : public ForwardSink {
 
 class Bench {
  public:
-  Bench(const BenchOptions& options, Engine& engine, std::vector<TokenId> tokens, int64_t n_ctx)
+  Bench(const BenchOptions& options, Engine& engine, TokenStream tokens, int64_t n_ctx)
       : options_(options),
         engine_(engine),
         tokens_(std::move(tokens)),
@@ -113,11 +121,12 @@ class Bench {
 
     // 1. The context, once; every repetition starts from its snapshot.
     state_.Reset();
-    if (test.n_depth > 0) Feed(0, test.n_depth, LogitRows::kNone);
+    if (test.n_depth > 0) Feed(tokens_.Next(test.n_depth), LogitRows::kNone);
     SequenceState::Snapshot start;
     state_.Save(start);
     if (!options_.no_warmup) {
-      RunOnce(test.n_prompt > 0 ? test : BenchTest{0, 1, test.n_depth});
+      const BenchTest warmup = test.n_prompt > 0 ? test : BenchTest{0, 1, test.n_depth};
+      RunOnce(warmup, tokens_.Next(warmup.n_prompt + warmup.n_gen));
       state_.Restore(start);
     }
 
@@ -129,8 +138,9 @@ class Bench {
     const Usage before = meter_.Read();
     double seconds = 0;
     for (int i = 0; i < options_.repetitions; ++i) {
+      const std::vector<TokenId> tokens = tokens_.Next(row.tokens());
       const Clock::time_point begin = Clock::now();
-      RunOnce(test);
+      RunOnce(test, tokens);
       const Clock::duration took = Clock::now() - begin;
       seconds += std::chrono::duration<double>(took).count();
       row.samples_ns.push_back(static_cast<uint64_t>(std::chrono::nanoseconds(took).count()));
@@ -195,10 +205,8 @@ class Bench {
   }
 
  private:
-  void Feed(int64_t first, int64_t count, LogitRows logits) {
-    const TokenRun run{
-        &state_, std::span(tokens_).subspan(static_cast<size_t>(first), static_cast<size_t>(count)),
-        logits};
+  void Feed(std::span<const TokenId> tokens, LogitRows logits) {
+    const TokenRun run{&state_, tokens, logits};
     NullSink sink;
     if (!engine_.model().Forward({&run, 1}, sink, options_.model.chunk_tokens, &InterruptFlag())) {
       throw InterruptedError();
@@ -207,9 +215,12 @@ class Bench {
   }
 
   // Decode steps feed given tokens and compute logits; they do not sample, as in llama-bench.
-  void RunOnce(const BenchTest& test) {
-    if (test.n_prompt > 0) Feed(test.n_depth, test.n_prompt, LogitRows::kLast);
-    for (int64_t i = 0; i < test.n_gen; ++i) Feed(test.n_depth + i, 1, LogitRows::kLast);
+  void RunOnce(const BenchTest& test, std::span<const TokenId> tokens) {
+    if (test.n_prompt > 0) {
+      Feed(tokens, LogitRows::kLast);
+    } else {
+      for (const TokenId& token : tokens) Feed({&token, 1}, LogitRows::kLast);
+    }
   }
 
   double ReadCeiling() {
@@ -242,7 +253,7 @@ class Bench {
 
   const BenchOptions& options_;
   Engine& engine_;
-  std::vector<TokenId> tokens_;
+  TokenStream tokens_;
   SequenceState state_;
   UsageMeter meter_;
   NodeBuffer probe_;
@@ -301,7 +312,7 @@ int RunBench(const BenchOptions& options) {
   if (const std::string line = engine->TuningLine(); options.verbose && !line.empty()) {
     PrintNote(line);
   }
-  Bench bench(options, *engine, TokensToFeed(options, *engine, text, n_ctx), n_ctx);
+  Bench bench(options, *engine, TokenStream(options, *engine, text), n_ctx);
   std::vector<BenchRow> rows;
   ProgressLine progress("test");
   for (size_t i = 0; i < tests.size(); ++i) {

@@ -162,6 +162,10 @@ struct PanelLanes : Lanes, PanelBytesOfAnyWidth {
     return bits <= 4 ? 8 : bits == 5 ? 4 : bits == 6 ? 2 : 1;
   }
 
+  // Keeps a sum of products as it is: the compiler would add in a tree, for which it needs all
+  // products at once and has no registers.
+  static STOKER_INLINE void KeepSum(__m256i& sum) { asm("" : "+x"(sum)); }
+
   // to + the sum, per row, of codes times x[0, 4 kQuads), times the row's scale.
   template <typename F>
   static STOKER_INLINE Products AddDot(Products to, const Bytes (&codes)[F::kQuads],
@@ -172,6 +176,7 @@ struct PanelLanes : Lanes, PanelBytesOfAnyWidth {
       for (int q = run + 1; q < run + kRun; ++q) {
         pairs =
             _mm256_add_epi16(pairs, PairProducts<F::kSigned>(codes[q], BroadcastQuad(x + 4 * q)));
+        KeepSum(pairs);
       }
       to = AddI32(to, _mm256_madd_epi16(pairs, scales));
     }

@@ -2,7 +2,7 @@
 // lanes/panel_gemm_body.h, the register tile for many tokens is here.
 //
 // vpmaddubsw multiplies four columns of 8 rows with four codes of one token, broadcast; sums stay
-// in 16 bits as long as they fit. A tile of 2 strips x 2 tokens fits the sixteen registers.
+// in 16 bits as long as they fit. A tile of 2 strips x 3 tokens fits the sixteen registers.
 
 #include <immintrin.h>
 
@@ -21,7 +21,7 @@ struct Isa {
   using Lanes = PanelLanes;
   static constexpr int kMaxTokens = 4;
   static constexpr int kTileStrips = 2;
-  static constexpr int kTileTokens = 2;
+  static constexpr int kTileTokens = 3;
 
   // All codes are unpacked first: every vector unit is busy with the products.
   template <typename F>
@@ -45,6 +45,7 @@ struct Isa {
             const __m256i token = PanelLanes::BroadcastQuad(x + t * x_stride + 4 * q);
             const __m256i p = PanelLanes::PairProducts<F::kSigned>(w, token);
             pairs[s][t] = q == run ? p : _mm256_add_epi16(pairs[s][t], p);
+            PanelLanes::KeepSum(pairs[s][t]);
           }
         }
       }
