@@ -70,8 +70,8 @@ std::vector<BenchTest> TestsOf(const BenchOptions& options) {
   return tests;
 }
 
-// Tokens to feed: a text over and over, or uniformly random ids. Every pass takes the next ones, for
-// experts of tokens that were there before are found in the cache more often.
+// Tokens to feed: a text over and over, or uniformly random ids. Every pass takes the next ones:
+// experts of tokens that were there before would be found in the cache more often.
 class TokenStream {
  public:
   TokenStream(const BenchOptions& options, const Engine& engine, const std::string& text)

@@ -19,6 +19,7 @@ namespace {
 
 struct Isa {
   using Lanes = PanelLanes;
+  static constexpr int kSparseBits = 8;
   static constexpr int kMaxTokens = 4;
   static constexpr int kTileStrips = 2;
   static constexpr int kTileTokens = 3;

@@ -23,8 +23,9 @@ struct PanelDotBody {
   static constexpr int kParts = static_cast<int>(kPanelRows) / L::kRows;
 
   // Bytes to ask for ahead of their use (measured on Zen 4, both vector widths). Where a line is
-  // used up quickly the hardware's own prefetcher does best, and only wants to be shown the way
-  // into the next page. Where there is work between two lines it falls behind, and every line is
+  // used up quickly, because there are few codes in it (Isa::kSparseBits bits each for one token,
+  // or more), the hardware's own prefetcher does best, and only wants to be shown the way into the
+  // next page. Where there is work between two lines it falls behind, and every line is
   // asked for, into the first-level cache: into the second it took twice as long.
   static constexpr int64_t kDenseAhead = 8192;
   static constexpr int64_t kSparseAhead = 4096;
@@ -39,7 +40,7 @@ struct PanelDotBody {
   static constexpr bool kNextPanel = kPass == Pass::kFirst && F::kBits < 8;
 
   template <typename F, int kT, Pass kPass>
-  static constexpr bool kSparse = kPass == Pass::kOnly && F::kBits >= 4 * kT;
+  static constexpr bool kSparse = kPass == Pass::kOnly && F::kBits >= Isa::kSparseBits * kT;
 
   template <typename F, int kT, Pass kPass>
   static STOKER_INLINE void PrefetchTile(const std::byte* tile, int64_t index) {
