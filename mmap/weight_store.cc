@@ -55,6 +55,17 @@ uint64_t WeightStore::total_bytes() const {
   return bytes;
 }
 
+uint64_t WeightStore::expert_bytes_per_token() const {
+  uint64_t bytes = 0;
+  for (int32_t layer = 0; layer < config_.n_layers; ++layer) {
+    for (const ExpertPart part : {ExpertPart::kGate, ExpertPart::kUp, ExpertPart::kDown}) {
+      bytes += Expert({layer, 0}, part).extent.bytes *
+               static_cast<uint64_t>(config_.n_experts_per_token);
+    }
+  }
+  return bytes;
+}
+
 const GgufMetadata* WeightStore::gguf_metadata() const {
   return gguf_metadata_ ? &*gguf_metadata_ : nullptr;
 }

@@ -80,6 +80,7 @@ class WeightStore {
   // "blk.3.ffn_gate_exps.weight"; safetensors: one each, "blk.3.ffn_gate.7.weight").
   const std::vector<StoredTensor>& tensors() const { return tensors_; }
   uint64_t total_bytes() const;  // of tensor data
+  uint64_t expert_bytes_per_token() const;  // top_k experts of every layer
   std::string_view format() const { return format_; }  // "GGUF v3" or "safetensors"
   // The directory that holds the files: where a safetensors model keeps its tokenizer.json.
   const std::filesystem::path& directory() const { return directory_; }

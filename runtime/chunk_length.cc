@@ -47,17 +47,6 @@ double ComputeSeconds(const WeightStore& store, const PromptRates& rates, int64_
   return seconds / rates.n_workers;
 }
 
-double ExpertBytes(const WeightStore& store) {
-  double bytes = 0.0;
-  for (int32_t layer = 0; layer < store.config().n_layers; ++layer) {
-    for (int p = 0; p < kExpertParts; ++p) {
-      bytes += static_cast<double>(
-          store.Expert({layer, 0}, static_cast<ExpertPart>(p)).extent.bytes);
-    }
-  }
-  return bytes / static_cast<double>(store.config().n_layers);
-}
-
 }  // namespace
 
 ChunkCost EstimateChunk(const WeightStore& store, const PromptRates& rates, int64_t tokens,
@@ -68,12 +57,14 @@ ChunkCost EstimateChunk(const WeightStore& store, const PromptRates& rates, int6
   if (!n_slots) return cost;
   const auto n_experts = static_cast<double>(config.n_layers * config.n_experts);
   const double missing = std::max(0.0, n_experts - static_cast<double>(*n_slots));
-  const double read_one = ExpertBytes(store) / rates.disk_bytes_per_second();
-  const double read = missing * read_one;
+  // A token's experts, of which as many are missing as of all.
+  const auto uses = static_cast<double>(config.n_layers * config.n_experts_per_token);
+  const double read_uses =
+      static_cast<double>(store.expert_bytes_per_token()) / rates.disk_bytes_per_second();
+  const double read = missing / uses * read_uses;
   cost.prompt_seconds = (std::max(compute, read) + kExposed * std::min(compute, read)) /
                         static_cast<double>(tokens);
-  cost.decode_seconds = static_cast<double>(config.n_layers * config.n_experts_per_token) *
-                        missing / n_experts * read_one;
+  cost.decode_seconds = missing / n_experts * read_uses;
   return cost;
 }
 

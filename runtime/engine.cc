@@ -103,17 +103,6 @@ std::vector<DType> MatrixTypes(const WeightStore& store) {
   return types;
 }
 
-uint64_t ExpertBytesPerToken(const WeightStore& store) {
-  uint64_t bytes = 0;
-  for (int32_t l = 0; l < store.config().n_layers; ++l) {
-    for (const ExpertPart part : {ExpertPart::kGate, ExpertPart::kUp, ExpertPart::kDown}) {
-      bytes += store.Expert({l, 0}, part).extent.bytes *
-               static_cast<uint64_t>(store.config().n_experts_per_token);
-    }
-  }
-  return bytes;
-}
-
 }  // namespace
 
 struct Engine::Parts {
@@ -448,7 +437,7 @@ std::unique_ptr<Engine> Engine::Open(EngineOptions options) {
   model.kv = engine->kv();
   model.size = SizeOfWorkspace(chosen, store, chosen.chunk_tokens);
   model.experts_input_forms = ExpertInputForms(store, *parts.matmul, chosen.chunk_tokens);
-  model.expert_bytes_per_token = ExpertBytesPerToken(store);
+  model.expert_bytes_per_token = store.expert_bytes_per_token();
   parts.model = std::make_unique<Model>(std::move(model));
   return engine;
 }

@@ -68,6 +68,14 @@ CachePlan PlanSlots(const EngineOptions& options, const WeightStore& store, cons
 
 namespace {
 
+// What reads the rows of the embedding, where it stays on disk.
+uint64_t RowReaderBytes(const WeightStore& store, const Pager& pager, int64_t chunk_tokens) {
+  const std::string_view left_out = LeftOnDisk(store.config());
+  return left_out.empty()
+             ? 0
+             : RowReader::MemoryBytes(store, pager, store.Get(left_out), chunk_tokens);
+}
+
 // See PlanMemory; the length of chunks is known.
 MemoryPlan PlanFor(const EngineOptions& options, const WeightStore& store, const Pager* pager,
                    const std::vector<WorkerPlace>& places, uint64_t usable) {
@@ -103,9 +111,7 @@ MemoryPlan PlanFor(const EngineOptions& options, const WeightStore& store, const
   const std::string_view left_out = LeftOnDisk(config);
   const uint64_t dense =
       ResidentWeights::MemoryBytes(store, *pager, /*experts=*/false, left_out) +
-      (left_out.empty()
-           ? 0
-           : RowReader::MemoryBytes(store, *pager, store.Get(left_out), options.chunk_tokens));
+      RowReaderBytes(store, *pager, options.chunk_tokens);
   plan.mode = options.mode;
   if (plan.mode == MemoryMode::kAuto) {
     plan.mode = all <= left ? MemoryMode::kResident : MemoryMode::kPaged;
@@ -134,13 +140,10 @@ MemoryPlan PlanFor(const EngineOptions& options, const WeightStore& store, const
 std::optional<ChunkCost> CostOf(const EngineOptions& options, const WeightStore& store,
                                 const Pager& pager, const std::vector<WorkerPlace>& places,
                                 const PromptRates& rates, MemoryPlan plan, int64_t tokens) {
-  const std::string_view left_out = LeftOnDisk(store.config());
   const bool paged = plan.mode == MemoryMode::kPaged;
   const auto bytes = [&](int64_t of_tokens) {
     return WorkspaceBytes(store.config(), SizeOfWorkspace(options, store, of_tokens), places) +
-           (!paged || left_out.empty()
-                ? 0
-                : RowReader::MemoryBytes(store, pager, store.Get(left_out), of_tokens));
+           (paged ? RowReaderBytes(store, pager, of_tokens) : 0);
   };
   const uint64_t more = bytes(tokens) - bytes(kChunkLengths[0]);
   if (!paged) {

@@ -67,8 +67,8 @@ void Recur(const HeadRows& rows, int64_t n_tokens) {
   }
 }
 
-// lambda^n for n in [0, kLightningBlock], as Powers()[kLightningBlock - n]; zeros behind them: from
-// Powers() + kLightningBlock - i on, the factors of keys 0, 1, ... for query i, none of the future.
+// lambda^n for n in [0, kLightningBlock], falling, and zeros behind lambda^0: the factors of keys
+// 0, 1, ... for a query lie one behind the other, and those of the future are none.
 class DecayPowers {
  public:
   explicit DecayPowers(float decay) {
@@ -164,8 +164,7 @@ void LightningHeads(const Worker& worker, LayerContext& context, int64_t lightni
   const int64_t d = config.head_dim;
   const int64_t qkv_stride = 3 * config.n_heads * d;
   const int64_t attn_stride = config.n_heads * d;
-  const BlockScratch scratch(
-      context.ws.head_scratch + worker.index * context.ws.head_scratch_floats, d);
+  const BlockScratch scratch(context.ws.HeadScratch(worker.index), d);
   const auto [head_begin, head_end] = worker.Share(config.n_heads);
   for (const Segment& segment : context.segments) {
     for (int64_t head = head_begin; head < head_end; ++head) {

@@ -28,7 +28,7 @@ std::vector<double> AlibiSlopes(int64_t n_heads);
 // lambda_j = exp(-s_j (1 - layer / (n_layers - 1) + 1e-5)), layer counted over all layers.
 std::vector<float> LightningDecay(int64_t n_heads, int64_t layer, int64_t n_layers);
 
-// Floats one worker needs in ws.head_scratch.
+// Floats one worker needs of ws.HeadScratch().
 int64_t LightningScratchFloats(const ModelConfig& config);
 
 // Reads ws.qkv [T, n_heads x (q, k, v) x D] before SiLU, advances head states of the segments'

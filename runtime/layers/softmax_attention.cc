@@ -120,7 +120,7 @@ Scratch CutScratch(const LayerContext& context, int worker_index) {
   const ModelConfig& config = context.config;
   const int64_t group = config.n_heads / config.n_kv_heads;
   const int64_t rows = kTileTokens * group;
-  float* next = context.ws.head_scratch + worker_index * context.ws.head_scratch_floats;
+  float* next = context.ws.HeadScratch(worker_index);
   const auto take = [&next](int64_t n) {
     float* taken = next;
     next += n;

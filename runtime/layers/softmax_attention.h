@@ -15,7 +15,7 @@
 
 namespace stoker {
 
-// Floats one worker needs in ws.head_scratch, and the floats ws.softmax_partials needs.
+// Floats one worker needs of ws.HeadScratch(), and the floats ws.softmax_partials needs.
 int64_t SoftmaxScratchFloats(const ModelConfig& config);
 int64_t SoftmaxPartialFloats(const ModelConfig& config, int64_t n_ctx);
 

@@ -61,6 +61,9 @@ struct Workspace {
   static uint64_t BytesFor(const ModelConfig& config, const WorkspaceSize& size, int n_nodes,
                            int n_workers);
 
+  // One worker's, for either attention.
+  float* HeadScratch(int worker) const { return head_scratch + worker * head_scratch_floats; }
+
   std::vector<NodeWorkspace> nodes;  // by Worker::node
 
   NodeBuffer buffer;
@@ -71,7 +74,7 @@ struct Workspace {
   float* qkv = nullptr;              // [T, max(3A, A + 2 n_kv_heads D)]
   float* gate = nullptr;             // [T, A] lightning output gate (exchanged with attn)
   float* attn = nullptr;             // [T, A] concatenated heads (exchanged)
-  float* head_scratch = nullptr;      // [n_workers, head_scratch_floats], of either attention
+  float* head_scratch = nullptr;      // [n_workers, head_scratch_floats], see HeadScratch
   int64_t head_scratch_floats = 0;    // per worker
   float* softmax_partials = nullptr;  // see softmax_attention.h
   // Experts.

@@ -17,6 +17,7 @@
 #include "tests/support/catch.h"
 #include "tests/support/collecting_sink.h"
 #include "tests/support/golden_file.h"
+#include "tests/support/near.h"
 
 namespace stoker {
 namespace {
@@ -25,20 +26,9 @@ using testing::CollectingSink;
 using testing::GoldenArray;
 using testing::GoldenDirectory;
 using testing::ReadGolden;
+using test::RelativeError;
 
 constexpr double kLogitTolerance = 1e-4;
-
-double Relative(std::span<const float> got, std::span<const float> expected) {
-  REQUIRE(got.size() == expected.size());
-  double error = 0.0;
-  double largest = 0.0;
-  for (size_t i = 0; i < got.size(); ++i) {
-    error = std::max(error, std::abs(static_cast<double>(got[i]) - expected[i]));
-    largest = std::max(largest, std::abs(static_cast<double>(expected[i])));
-    if (std::isnan(got[i])) return INFINITY;
-  }
-  return error / largest;
-}
 
 // Mean over rows of KL(softmax(expected) || softmax(got)).
 double MeanKl(std::span<const float> got, std::span<const float> expected, int64_t vocab) {
@@ -122,7 +112,7 @@ TEST_CASE("released checkpoint naming: prompt, layers, router, greedy, states, l
   const GoldenArray prompt = golden.Get("prompt_ids");
   const int64_t n = static_cast<int64_t>(prompt.i32.size());
   const CollectingSink sink = Run(*engine, state, prompt.i32, 0, true);
-  CHECK(Relative(sink.logits, golden.Get("logits").f32) < kLogitTolerance);
+  CHECK(RelativeError(sink.logits, golden.Get("logits").f32) < kLogitTolerance);
 
   const GoldenArray positions = golden.Get("hidden_positions");
   std::vector<float> layer_out;
@@ -132,9 +122,9 @@ TEST_CASE("released checkpoint naming: prompt, layers, router, greedy, states, l
       layer_out.insert(layer_out.end(), row, row + config.hidden_size);
     }
   }
-  CHECK(Relative(layer_out, golden.Get("layer_out").f32) < kLogitTolerance);
+  CHECK(RelativeError(layer_out, golden.Get("layer_out").f32) < kLogitTolerance);
   CompareRouterIds(config, sink.router_ids, golden.Get("router_ids"), golden.Get("router_logits"));
-  CHECK(Relative(sink.router_weights, golden.Get("router_weights").f32) < 1e-3);
+  CHECK(RelativeError(sink.router_weights, golden.Get("router_weights").f32) < 1e-3);
 
   // Greedy: feed the argmax, compare the logits after each.
   const GoldenArray decode_ids = golden.Get("decode_ids");
@@ -147,15 +137,15 @@ TEST_CASE("released checkpoint naming: prompt, layers, router, greedy, states, l
     last = Run(*engine, state, {&id, 1}).logits;
     decoded.insert(decoded.end(), last.begin(), last.end());
   }
-  CHECK(Relative(decoded, golden.Get("decode_logits").f32) < kLogitTolerance);
+  CHECK(RelativeError(decoded, golden.Get("decode_logits").f32) < kLogitTolerance);
 
   const GoldenArray states = golden.Get("lightning_state_end");
   const float* lightning = state.Lightning(0, 0);
-  CHECK(Relative({lightning, states.f32.size()}, states.f32) < kLogitTolerance);
+  CHECK(RelativeError(std::span(lightning, states.f32.size()), states.f32) < kLogitTolerance);
 
   SequenceState long_state = engine->model().NewState(512);
   const CollectingSink long_sink = Run(*engine, long_state, golden.Get("long_ids").i32);
-  CHECK(Relative(long_sink.logits, golden.Get("long_logits").f32) < kLogitTolerance);
+  CHECK(RelativeError(long_sink.logits, golden.Get("long_logits").f32) < kLogitTolerance);
 }
 
 // How work is cut up and where weights come from is the same code at every level; the scalar
@@ -175,13 +165,13 @@ TEST_CASE("chunk length, thread count and memory mode do not matter") {
     CAPTURE(chunk);
     state.Reset();
     const std::vector<float> logits = Run(*engine, state, ids, chunk).logits;
-    CHECK(Relative(logits, whole) < 1e-5);
+    CHECK(RelativeError(logits, whole) < 1e-5);
     // Products of quantised weights have the same bits for every number of tokens.
     if (name == "kq" && chunk % kLightningBlock == 0) CHECK(logits == whole);
   }
   const auto one_thread = OpenModel(golden.directory, Precision::kFast, 1);
   SequenceState one_state = engine->model().NewState(512);
-  CHECK(Relative(Run(*one_thread, one_state, ids).logits, whole) < 1e-5);
+  CHECK(RelativeError(Run(*one_thread, one_state, ids).logits, whole) < 1e-5);
   const auto mapped = OpenModel(golden.directory, Precision::kFast, 0, MemoryMode::kMapped);
   SequenceState mapped_state = engine->model().NewState(512);
   CHECK(Run(*mapped, mapped_state, ids).logits == whole);
@@ -251,7 +241,7 @@ TEST_CASE("several sequences in one batch give what each gives alone") {
     SequenceState alone = engine->model().NewState(512);
     const CollectingSink sink = Run(*engine, alone, parts[i]);
     const std::span<const float> last = std::span(sink.logits).last(config.vocab_size);
-    CHECK(Relative(batch.logits[i], last) < 1e-5);
+    CHECK(RelativeError(batch.logits[i], last) < 1e-5);
     CHECK(states[i]->position() == static_cast<int64_t>(parts[i].size()));
   }
 }
@@ -279,7 +269,7 @@ TEST_CASE("GGUF: full-precision activations within 1e-3, integer activations wit
 
   const auto exact = OpenModel(directory / c.file, Precision::kExact);
   SequenceState exact_state = exact->model().NewState(512);
-  const double error = Relative(Run(*exact, exact_state, prompt.i32).logits, logits.f32);
+  const double error = RelativeError(Run(*exact, exact_state, prompt.i32).logits, logits.f32);
   CHECK(error < (c.key == "f32" ? kLogitTolerance : 1e-3));
 
   const auto fast = OpenModel(directory / c.file, Precision::kFast);

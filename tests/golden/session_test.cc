@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cmath>
 #include <memory>
 #include <stdexcept>
 #include <vector>
@@ -11,6 +10,7 @@
 #include "runtime/engine.h"
 #include "tests/support/catch.h"
 #include "tests/support/golden_file.h"
+#include "tests/support/near.h"
 
 namespace stoker {
 namespace {
@@ -40,13 +40,7 @@ std::vector<float> Fresh(Engine& engine, std::span<const TokenId> prompt) {
 }
 
 bool Same(std::span<const float> a, std::span<const float> b) {
-  double error = 0.0;
-  double largest = 0.0;
-  for (size_t i = 0; i < a.size(); ++i) {
-    error = std::max(error, std::abs(static_cast<double>(a[i]) - b[i]));
-    largest = std::max(largest, std::abs(static_cast<double>(b[i])));
-  }
-  return error <= 1e-5 * largest;
+  return test::RelativeError(a, b) <= 1e-5;
 }
 
 TEST_CASE("greedy generation gives the reference ids and says why it stopped") {

@@ -4,7 +4,6 @@
 #include <sys/stat.h>
 
 #include <algorithm>
-#include <cmath>
 #include <cstdlib>
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -15,6 +14,7 @@
 #include "tests/runtime/cli/stoker_process.h"
 #include "tests/support/catch.h"
 #include "tests/support/golden_file.h"
+#include "tests/support/near.h"
 #include "tests/support/temp_dir.h"
 
 namespace stoker::test {
@@ -222,14 +222,9 @@ TEST_CASE("keys and values are rounded as asked, and barely matter") {
            {"-ctk", "f16", "-ctv", "f32"}, {"-ctk", "f32", "-ctv", "f16"}, {"-ctk", "f16"}}) {
     const auto rounded = run("rounded", options);
     CAPTURE(options);
-    float worst = 0.0f;
-    float largest = 0.0f;
-    for (size_t i = 0; i < plain.size(); ++i) {
-      worst = std::max(worst, std::fabs(rounded[i] - plain[i]));
-      largest = std::max(largest, std::fabs(plain[i]));
-    }
-    CHECK(worst > 0.0f);
-    CHECK(worst < 2e-2f * largest);
+    const double error = test::RelativeError(rounded, plain);
+    CHECK(error > 0.0);
+    CHECK(error < 2e-2);
   }
   const ProcessResult wrong = RunStoker({"logits", Model(), "--ids", "5", "-ctk", "q8_0"});
   CHECK(wrong.exit_code == 2);
@@ -264,13 +259,7 @@ TEST_CASE("logits writes what was asked for, the same for every chunk length") {
   CHECK(ids.i32[0] == std::max_element(last, logits.end()) - last);
 
   const auto pieces = ReadGolden(run("b", "3"), "logits").f32;
-  REQUIRE(pieces.size() == logits.size());
-  float worst = 0, largest = 0;
-  for (size_t i = 0; i < logits.size(); ++i) {
-    worst = std::max(worst, std::abs(logits[i] - pieces[i]));
-    largest = std::max(largest, std::abs(logits[i]));
-  }
-  CHECK(worst < 1e-4f * largest);
+  CHECK(test::RelativeError(pieces, logits) < 1e-4);
 }
 
 TEST_CASE("bench reports llama-bench's keys and its own") {

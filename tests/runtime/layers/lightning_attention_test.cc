@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <memory>
 #include <random>
 #include <vector>
 
@@ -11,9 +12,12 @@
 #include "runtime/layers/lightning_attention.h"
 #include "runtime/matmul/reference_backend.h"
 #include "tests/support/catch.h"
+#include "tests/support/near.h"
 
 namespace stoker {
 namespace {
+
+using test::RelativeError;
 
 ModelConfig Config() {
   ModelConfig config;
@@ -105,32 +109,20 @@ class Sequence {
   std::vector<float> projected_;
 };
 
-template <typename Expected>
-double Error(const std::vector<float>& got, const std::vector<Expected>& expected) {
-  REQUIRE(got.size() == expected.size());
-  double error = 0.0;
-  double largest = 0.0;
-  for (size_t i = 0; i < got.size(); ++i) {
-    error = std::max(error, std::abs(static_cast<double>(got[i]) - expected[i]));
-    largest = std::max(largest, std::abs(static_cast<double>(expected[i])));
-  }
-  return error / largest;
-}
-
 TEST_CASE("blocks of tokens give what tokens one by one give") {
   constexpr int64_t kTokens = 4 * kLightningBlock + 5;
   Sequence sequence(kTokens);
   const std::vector<double> expected = sequence.Expected();
   const std::vector<float> one_by_one = sequence.Feed(std::vector<int64_t>(kTokens, 1));
   const std::vector<float> state = sequence.State();
-  CHECK(Error(one_by_one, expected) < 1e-6);
+  CHECK(RelativeError(one_by_one, expected) < 1e-6);
   const std::vector<int64_t> pieces =
       GENERATE(std::vector<int64_t>{kTokens},
                                std::vector<int64_t>{1, kTokens - 1},
                                std::vector<int64_t>{kLightningBlock, kTokens - kLightningBlock},
                                std::vector<int64_t>{70, 120, kTokens - 190});
-  CHECK(Error(sequence.Feed(pieces), expected) < 1e-6);
-  CHECK(Error(sequence.State(), state) < 4e-6);
+  CHECK(RelativeError(sequence.Feed(pieces), expected) < 1e-6);
+  CHECK(RelativeError(sequence.State(), state) < 4e-6);
 }
 
 TEST_CASE("pieces that end with a block change no bit") {
