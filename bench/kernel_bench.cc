@@ -96,9 +96,9 @@ void RunProduct(benchmark::State& state, Rig* rig_of_all, IsaLevel level, Precis
   const auto backend = MakeFastBackend(precision, rig.team.size(), level);
   TensorView weight = Matrix(type, rows, rig.weights.data());
   // Random bytes are a panel as well as rows of the file; owned weights are panels.
-  if (precision == Precision::kFast && Info(type).block_elements > 1) {
-    weight.layout = WeightLayout::kPanels;
-  }
+  weight.may_relay = true;
+  weight.layout = backend->LayoutAfter(weight);
+  weight.may_relay = false;
   Activations x(m, kCols, level);
   rig.team.Run([&](const Worker& worker) {
     x.Prepare(worker, rig.x.data(), m, kCols, kCols, backend->FormsFor(type, m));
@@ -136,7 +136,7 @@ void Register(Rig* rig) {
       benchmark::RegisterBenchmark(("exact/" + suffix + "1").c_str(), RunProduct, rig, level,
                                    Precision::kExact, type, 1, std::nullopt)
           ->UseManualTime()->Unit(benchmark::kMillisecond)->Iterations(3);
-      for (const int64_t m : {16, 32, 128, 512}) {
+      for (const int64_t m : {12, 16, 32, 64, 128, 256, 512}) {
         benchmark::RegisterBenchmark(("gemm/" + suffix + std::to_string(m)).c_str(), RunProduct,
                                      rig, level, Precision::kFast, type, m, kExpertRows)
             ->UseManualTime()->Unit(benchmark::kMillisecond)->Iterations(5);

@@ -24,6 +24,9 @@ struct WeightRows {
   int64_t n_rows = 0;
 };
 
+// Rows that widen_panels puts side by side.
+inline constexpr int64_t kWideRows = 64;
+
 // The kernels of one weight type. All write y[t * y_stride + r] = sum_c W[r, c] x[t, c] for
 // t in [0, x.m), r in [0, n_rows). A result depends on its row and its token only: not on n_rows,
 // x.m or the position within a range.
@@ -35,8 +38,17 @@ struct TypeKernels {
   void (*dot_q8)(const WeightRows& w, const Q8Rows& x, float* y, int64_t y_stride) noexcept;
 
   // At most sixteen rows to one panel (panel_layout.h) of 16 * row_bytes bytes, missing rows as
-  // zeros. Null in the scalar table, with the two below.
+  // zeros. Null in the scalar table, with all that reads panels.
   void (*repack)(const WeightRows& w, int64_t cols, std::byte* panel) noexcept;
+
+  // F32, F16 and BF16, null for others. dot_f32 over consecutive panels that hold n_rows rows, for
+  // a few tokens; tolerance as dot_f32's.
+  void (*dot_plain)(const std::byte* panels, int64_t n_rows, const F32Rows& x, float* y,
+                    int64_t y_stride) noexcept;
+  // Columns [first, first + n) of n_panels <= 4 panels, panel_bytes apart, to f32 [n, kWideRows];
+  // zeros for rows that are in none. first is a multiple of 4, cols the length of a row.
+  void (*widen_panels)(const std::byte* panels, int64_t panel_bytes, int64_t n_panels, int64_t cols,
+                       int64_t first, int64_t n, float* to) noexcept;
 
   // dot_q8 over consecutive panels that hold n_rows rows: they are streamed once per few tokens and
   // unpacked in registers. Tolerance against scalar: 1e-5 of sum |w x|.

@@ -27,6 +27,10 @@
 //   Q5_K      minimum << 2 of the even span, << 4 of the odd one
 //   Q3_K,   [2 pairs] low nibbles: even span | odd span << 4, then one row with the top two bits of
 //   IQ4_XS    span s in bits 2 s
+//
+// Of F32, F16 and BF16 a panel is its columns one behind the other, sixteen values each; BF16 in
+// pairs of columns, [16 rows][2 columns], as matrix units take it, with a last odd column by
+// itself.
 
 #include <cstdint>
 
@@ -123,6 +127,15 @@ constexpr PanelTile PanelTileOf() {
 template <DType kType>
 constexpr int64_t PanelBytes(int64_t cols) {
   return cols / PanelTileOf<kType>().columns * PanelTileOf<kType>().bytes();
+}
+
+// F32, F16 and BF16: where an element of a panel is, in bytes.
+template <DType kType>
+constexpr int64_t PlainPanelOffset(int64_t cols, int64_t column, int64_t row) {
+  if constexpr (kType == DType::kF32) return 4 * (column * kPanelRows + row);
+  const bool paired = kType == DType::kBF16 && (column | 1) < cols;
+  return 2 * (paired ? column / 2 * 2 * kPanelRows + 2 * row + column % 2
+                     : column * kPanelRows + row);
 }
 
 static_assert(PanelTileOf<DType::kQ4_0>().bytes() == kPanelRows * sizeof(BlockQ4_0));

@@ -10,8 +10,6 @@
 #include "numa/bytes.h"
 #include "numa/check.h"
 #include "numa/node_buffer.h"
-#include "runtime/kernels/dequantize.h"
-#include "runtime/kernels/half.h"
 #include "runtime/kernels/kernel_table.h"
 #include "runtime/kernels/panel_layout.h"
 #include "runtime/kernels/vector_ops.h"
@@ -19,6 +17,7 @@
 
 #if STOKER_WITH_ONEDNN
 #include "runtime/matmul/onednn.h"
+#include "runtime/matmul/wide_products.h"
 #endif
 
 namespace stoker {
@@ -32,16 +31,14 @@ constexpr int64_t kResidualTokens = 512;
 // rows anyone has (100,000 columns of 8.5 bits), 256 rows of common ones.
 constexpr int64_t kPanelScratchBytes = 2 << 20;
 
-// What a worker puts before oneDNN: activations in three parts of bf16, or rows of weights widened
-// to f32.
-constexpr int64_t kOneDnnScratchBytes = 4 << 20;
-constexpr int64_t kBf16Parts = 3;
-constexpr int64_t kBf16Tokens = 128;
-constexpr int64_t kOneDnnRows = 64;
-
-// Tokens and columns from which oneDNN is faster than our own f32 kernel on sixteen-bit weights. Of
-// short rows a product takes less time than its first use takes to compile.
-constexpr int64_t kOneDnnTokens = 16;
+// Tokens from which oneDNN multiplies panels of F32, F16 and BF16 (measured on Zen 4: with AVX-512
+// our own kernels make up to 94 % of the multiply-adds there can be, but read every token once per
+// panel; with AVX2 half of them). Of BF16 in parts: where there is a matrix unit. Not calibrated,
+// for they round differently.
+constexpr int64_t kAvx512WideTokens = 256;
+constexpr int64_t kAvx2WideTokens = 16;
+constexpr int64_t kSplitTokens = 16;
+// Of short rows a product takes less time than its first use takes to compile.
 constexpr int64_t kOneDnnColumns = 1024;
 
 // A drive reads a few MB meanwhile, less than is in flight while somebody looks.
@@ -71,13 +68,16 @@ class FastBackend final : public MatmulBackend {
               (precision == Precision::kExact ? ", exact" : "") +
               (kWithOneDnn && level != IsaLevel::kScalar ? ", oneDNN)" : ")")) {
 #if STOKER_WITH_ONEDNN
-    if (level != IsaLevel::kScalar) onednn_ = std::make_unique<OneDnn>(n_workers, level);
+    if (level != IsaLevel::kScalar) {
+      onednn_ = std::make_unique<OneDnn>(n_workers, level);
+      tuning_.set_splits_bf16(tuning.splits_bf16() && onednn_->has_wide_bf16());
+      wide_ = std::make_unique<WideProducts>(onednn_.get(), n_workers, tuning_.splits_bf16());
+    }
 #endif
     // Scratch of one worker per piece, so that first touch puts it beside its worker.
     for (int w = 0; w < n_workers; ++w) {
       scratch_.push_back(NodeBuffer::Allocate(
-          KernelScratchBytes() + kResidualBytes + std::max(kPanelScratchBytes, kOneDnnScratchBytes),
-          "matmul scratch"));
+          KernelScratchBytes() + kResidualBytes + kPanelScratchBytes, "matmul scratch"));
     }
     if (precision == Precision::kFast && level == IsaLevel::kAvx512 && tuning.scales_any()) {
       scaled_ = ScaledProducts::Make(n_workers);
@@ -91,6 +91,7 @@ class FastBackend final : public MatmulBackend {
       case Route::kOneDnnF32:
       case Route::kOneDnnBf16:
       case Route::kOneDnnWidened:
+      case Route::kDotPlain:
       case Route::kDotF32:
         return kActF32;
       case Route::kDotQ8:
@@ -114,7 +115,7 @@ class FastBackend final : public MatmulBackend {
     const WeightRows rows{weight.row(begin), static_cast<int64_t>(weight.row_bytes()), end - begin};
     const bool residual = HasResidual(forms) && HasResidual(x.forms());
     const Route route = RouteFor(weight, residual ? 2 * x.m() : x.m());
-    STOKER_CHECK(weight.layout == WeightLayout::kRows || UsesPanels(weight.type));
+    STOKER_CHECK(weight.layout == WeightLayout::kRows || UsesPanels(weight));
     switch (route) {
 #if STOKER_WITH_ONEDNN
       case Route::kOneDnnF32:
@@ -131,7 +132,11 @@ class FastBackend final : public MatmulBackend {
         MultiplyBf16(worker, weight, begin, end, x.f32_rows(), y, y_stride);
         break;
       case Route::kOneDnnWidened:
-        MultiplyWidened(worker, weight, begin, end, x.f32_rows(), y, y_stride);
+        ForEachBlock(worker, weight, begin, end, [&](const Block& block) {
+          Poll(worker);
+          wide_->Multiply(worker.index, kernels, block.rows.data, rows.row_bytes,
+                          block.rows.n_rows, x.f32_rows(), y + block.first_row, y_stride);
+        });
         break;
 #else
       case Route::kOneDnnF32:
@@ -140,6 +145,13 @@ class FastBackend final : public MatmulBackend {
         STOKER_CHECK(false);
         break;
 #endif
+      case Route::kDotPlain:
+        ForEachBlock(worker, weight, begin, end, [&](const Block& block) {
+          Poll(worker);
+          kernels.dot_plain(block.rows.data, block.rows.n_rows, x.f32_rows(),
+                            y + block.first_row, y_stride);
+        });
+        break;
       case Route::kDotF32:
         Poll(worker);
         kernels.dot_f32(rows, x.f32_rows(), y + begin, y_stride);
@@ -160,13 +172,13 @@ class FastBackend final : public MatmulBackend {
   }
 
   WeightLayout LayoutAfter(const TensorView& weight) const override {
-    return weight.may_relay && UsesPanels(weight.type) ? WeightLayout::kPanels : weight.layout;
+    return weight.may_relay && UsesPanels(weight) ? WeightLayout::kPanels : weight.layout;
   }
 
   void SetPoll(std::function<void()> poll) override { poll_ = std::move(poll); }
 
   void Relay(const Worker& worker, const TensorView& weight) override {
-    if (!weight.may_relay || !UsesPanels(weight.type)) return;
+    if (!weight.may_relay || !UsesPanels(weight)) return;
     const auto [begin, end] = RowShare(worker, weight);
     ForEachBlock(worker, weight, begin, end, [](const Block&) {});
   }
@@ -176,80 +188,49 @@ class FastBackend final : public MatmulBackend {
 
   // ChooseRoute, without what oneDNN cannot do on this machine or not well on this matrix.
   Route RouteFor(const TensorView& weight, int64_t m) const {
-    Route route = ChooseRoute(kernels_.level, precision_, weight.type, m, tuning_);
+    const Route route = ChooseRoute(kernels_.level, precision_, weight.type, m, tuning_);
 #if STOKER_WITH_ONEDNN
-    if (route == Route::kOneDnnBf16 && !onednn_->has_bf16()) route = Route::kOneDnnWidened;
-    const bool halves = route == Route::kOneDnnBf16 || route == Route::kOneDnnWidened;
-    if (halves && weight.cols() < kOneDnnColumns) route = Route::kDotF32;
-    const bool f32 = route == Route::kOneDnnF32 || route == Route::kOneDnnWidened;
-    if (f32 && !onednn_->has_f32()) route = Route::kDotF32;
+    const bool rows = weight.type == DType::kF32 && onednn_ != nullptr && onednn_->has_rows();
+    const bool wide = weight.cols() >= kOneDnnColumns && onednn_ != nullptr &&
+                      onednn_->has_wide_f32();
+#else
+    constexpr bool rows = false;
+    constexpr bool wide = false;
 #endif
-    if (route == Route::kScaledQ8 && scaled_ == nullptr) route = Route::kGemmQ8;
-    return route;
+    switch (route) {
+      case Route::kDotPlain:
+      case Route::kOneDnnBf16:
+      case Route::kOneDnnWidened:
+        if (!UsesPanels(weight)) return rows ? Route::kOneDnnF32 : Route::kDotF32;
+        return wide ? route : Route::kDotPlain;
+      case Route::kScaledQ8:
+        return scaled_ != nullptr ? route : Route::kGemmQ8;
+      default:
+        return route;
+    }
   }
 
 #if STOKER_WITH_ONEDNN
-  // Rows of a block for oneDNN from `row` on: blocks end at multiples of kOneDnnRows.
-  static int64_t OneDnnRows(int64_t row, int64_t end) {
-    return std::min(kOneDnnRows - row % kOneDnnRows, end - row);
-  }
-
-  // bf16 weights times x, which is the sum of three bf16: their products, added, are those of f32.
-  // For some tokens at a time, so that their parts stay in the worker's caches.
+  // bf16 weights times x, which is the sum of three bf16, for some tokens at a time.
   void MultiplyBf16(const Worker& worker, const TensorView& weight, int64_t begin, int64_t end,
                     const F32Rows& x, float* y, int64_t y_stride) {
-    auto* const products = reinterpret_cast<float*>(Scratch(worker) + KernelScratchBytes());
-    auto* const parts = reinterpret_cast<uint16_t*>(Scratch(worker) + KernelScratchBytes() +
-                                                    kResidualBytes);
-    const int64_t fit =
-        kOneDnnScratchBytes / (kBf16Parts * x.k * static_cast<int64_t>(sizeof(uint16_t)));
-    STOKER_CHECK(fit > 0);
-    const int64_t step = std::min(kBf16Tokens, fit);
+    TensorView panels = weight;  // re-laid before the first of several passes
+    if (weight.may_relay) {
+      Relay(worker, weight);
+      panels.layout = LayoutAfter(weight);
+      panels.may_relay = false;
+    }
+    const int64_t step = WideProducts::SplitTokens(x.k);
+    STOKER_CHECK(step > 0);
     for (int64_t t = 0; t < x.m; t += step) {
-      const int64_t n = std::min(step, x.m - t);
-      for (int64_t i = 0; i < n; ++i) {
-        SplitBf16(x.x + (t + i) * x.stride, x.k, parts + kBf16Parts * i * x.k);
-      }
-      for (int64_t row = begin, rows = 0; row < end; row += rows) {
-        rows = OneDnnRows(row, end);
+      const F32Rows tokens = SliceRows(x, t, std::min(step, x.m - t));
+      wide_->Split(worker.index, tokens);
+      ForEachBlock(worker, panels, begin, end, [&](const Block& block) {
         Poll(worker);
-        onednn_->Multiply(worker.index, reinterpret_cast<const uint16_t*>(weight.row(row)), rows,
-                          parts, kBf16Parts * n, x.k, products, rows);
-        for (int64_t i = 0; i < n; ++i) {
-          float* const three = products + kBf16Parts * i * rows;
-          ScaleAdd(1.0f, three + rows, 1.0f, three + 2 * rows, three + rows, rows);
-          ScaleAdd(1.0f, three, 1.0f, three + rows, y + (t + i) * y_stride + row, rows);
-        }
-      }
-    }
-  }
-
-  // to[0, k) = x rounded to bf16, to[k, 2 k) = what that left, rounded, and so on.
-  static void SplitBf16(const float* x, int64_t k, uint16_t* to) {
-    for (int64_t i = 0; i < k; ++i) {
-      float rest = x[i];
-      for (int64_t part = 0; part < kBf16Parts; ++part) {
-        const uint16_t rounded = F32ToBF16(rest);
-        to[part * k + i] = rounded;
-        rest -= BF16ToF32(rounded);
-      }
-    }
-  }
-
-  // Sixteen-bit weights widened to f32, a block of rows at a time.
-  void MultiplyWidened(const Worker& worker, const TensorView& weight, int64_t begin, int64_t end,
-                       const F32Rows& x, float* y, int64_t y_stride) {
-    auto* const wide =
-        reinterpret_cast<float*>(Scratch(worker) + KernelScratchBytes() + kResidualBytes);
-    const int64_t fit = kOneDnnScratchBytes / (x.k * static_cast<int64_t>(sizeof(float)));
-    STOKER_CHECK(fit > 0);
-    for (int64_t row = begin, rows = 0; row < end; row += rows) {
-      rows = std::min(OneDnnRows(row, end), fit);
-      Poll(worker);
-      for (int64_t r = 0; r < rows; ++r) {
-        DequantizeRow(weight.type, weight.row(row + r), wide + r * x.k, x.k);
-      }
-      onednn_->Multiply(worker.index, wide, rows, x, y + row, y_stride);
+        wide_->MultiplySplit(worker.index, block.rows.data, block.rows.row_bytes,
+                             block.rows.n_rows, tokens, y + t * y_stride + block.first_row,
+                             y_stride);
+      });
     }
   }
 #endif
@@ -273,8 +254,14 @@ class FastBackend final : public MatmulBackend {
     return scratch_[static_cast<size_t>(worker.index)].data();
   }
 
-  bool UsesPanels(DType type) const {
-    return precision_ == Precision::kFast && kernels_.For(type).dot_panels != nullptr;
+  bool UsesPanels(const TensorView& weight) const {
+    const TypeKernels& kernels = kernels_.For(weight.type);
+    if (kernels.dot_plain != nullptr) {
+      // A small matrix is cut finer, so that every worker gets some of it.
+      return weight.rows() >= kSmallRows &&
+             kPanelRows * static_cast<int64_t>(weight.row_bytes()) <= kPanelScratchBytes;
+    }
+    return precision_ == Precision::kFast && kernels.dot_panels != nullptr;
   }
 
   // Consecutive rows ready for the integer kernels: as panels where the level has panel kernels, as
@@ -292,7 +279,7 @@ class FastBackend final : public MatmulBackend {
     const auto block = [&](int64_t first, int64_t n, const std::byte* data) {
       multiply(Block{{data, row_bytes, n}, first});
     };
-    if (!UsesPanels(weight.type)) {
+    if (!UsesPanels(weight)) {
       for (int64_t row = begin; row < end; row += kBlockRows) {
         block(row, std::min(kBlockRows, end - row), weight.row(row));
       }
@@ -368,11 +355,12 @@ class FastBackend final : public MatmulBackend {
 
   const Precision precision_;
   const bool residual_;
-  const MatmulTuning tuning_;
+  MatmulTuning tuning_;
   const KernelTable& kernels_;
   const std::string name_;
 #if STOKER_WITH_ONEDNN
-  std::unique_ptr<OneDnn> onednn_;  // null at the scalar level
+  std::unique_ptr<OneDnn> onednn_;      // null at the scalar level
+  std::unique_ptr<WideProducts> wide_;  // null without onednn_
 #endif
   std::unique_ptr<ScaledProducts> scaled_;  // null where there is none or it is not wanted
   std::vector<NodeBuffer> scratch_;         // one per worker
@@ -384,15 +372,14 @@ class FastBackend final : public MatmulBackend {
 
 Route ChooseRoute(IsaLevel level, Precision precision, DType type, int64_t m,
                   const MatmulTuning& tuning) {
-  if (kWithOneDnn && level != IsaLevel::kScalar) {
-    if (type == DType::kF32) return Route::kOneDnnF32;
-    const bool halves = type == DType::kF16 || type == DType::kBF16;
-    if (halves && m >= kOneDnnTokens) {
-      return type == DType::kBF16 && tuning.splits_bf16() ? Route::kOneDnnBf16
-                                                          : Route::kOneDnnWidened;
-    }
-  }
   const TypeKernels& kernels = KernelsFor(level).For(type);
+  if (kernels.dot_plain != nullptr) {
+    if (!kWithOneDnn) return Route::kDotPlain;
+    const bool splits = type == DType::kBF16 && tuning.splits_bf16();
+    if (splits && m >= kSplitTokens) return Route::kOneDnnBf16;
+    const int64_t wide = level == IsaLevel::kAvx512 ? kAvx512WideTokens : kAvx2WideTokens;
+    return m >= wide ? Route::kOneDnnWidened : Route::kDotPlain;
+  }
   const bool quantised = kernels.dot_panels != nullptr || kernels.dot_q8 != nullptr;
   if (precision == Precision::kExact || !quantised) return Route::kDotF32;
   if (kernels.planes > 0 && m >= tuning.scaled_tokens(type)) return Route::kScaledQ8;

@@ -3,23 +3,35 @@
 #include <spdlog/spdlog.h>
 
 #include <dnnl.hpp>
+#include <compare>
 #include <map>
 #include <stdexcept>
-#include <tuple>
+#include <string_view>
 #include <vector>
 
 #include "numa/check.h"
 #include "runtime/kernels/half.h"
+#include "runtime/kernels/kernel_table.h"
 
 namespace stoker {
 namespace {
 
 using Dims = dnnl::memory::dims;
 using Type = dnnl::memory::data_type;
+using Tag = dnnl::memory::format_tag;
 
-// What a compiled primitive depends on: type of weights and activations, m, n, k, strides of x and
-// y.
-using Shape = std::tuple<Type, int64_t, int64_t, int64_t, int64_t, int64_t>;
+// How weights lie.
+enum class Weights { kF32Rows, kF32Wide, kBf16Wide };
+
+// What a compiled primitive depends on.
+struct Shape {
+  Weights weights;
+  int64_t m, n, k;
+  int64_t x_stride, y_stride;
+  bool add = false;  // to what y holds
+
+  auto operator<=>(const Shape&) const = default;
+};
 
 struct Compiled {
   dnnl::matmul primitive;
@@ -47,8 +59,14 @@ class OneDnn::PerWorker {
         {{DNNL_ARG_SRC, product.x}, {DNNL_ARG_WEIGHTS, product.w}, {DNNL_ARG_DST, product.y}});
   }
 
+  // Whether the library has a kernel for this; elsewhere it takes loops that are many times slower.
+  // May throw dnnl::error.
+  bool HasKernel(const Shape& shape) const {
+    return std::string_view(Describe(shape).impl_info_str()).starts_with("brg");
+  }
+
   void MultiplyOrAbort(const Shape& shape, const void* w, const void* x, float* y) noexcept {
-    if (std::get<1>(shape) == 0 || std::get<2>(shape) == 0) return;  // no tokens, no rows
+    if (shape.m == 0 || shape.n == 0) return;
     try {
       Multiply(shape, w, x, y);
     } catch (const std::exception& error) {
@@ -56,23 +74,41 @@ class OneDnn::PerWorker {
     }
   }
 
-  // The shape of a product whose strides are those of whole rows, but for y's.
-  static Shape Of(Type type, int64_t m, int64_t n, int64_t k, int64_t y_stride) {
-    return {type, m, n, k, k, y_stride};
-  }
-
  private:
   static constexpr size_t kMaxPrimitives = 1024;
 
+  static dnnl::memory::desc WeightsOf(const Shape& shape) {
+    const Dims dims{shape.k, shape.n};
+    switch (shape.weights) {
+      case Weights::kF32Rows:
+        // The file's [n, k] rows are the transposed [k, n] of oneDNN's convention.
+        return {dims, Type::f32, Dims{1, shape.k}};
+      case Weights::kF32Wide:
+        return {dims, Type::f32, Tag::BA16a64b};
+      case Weights::kBf16Wide:
+        return {dims, Type::bf16, Tag::BA16a64b2a};
+    }
+    return {};
+  }
+
+  dnnl::matmul::primitive_desc Describe(const Shape& shape) const {
+    const Type type = shape.weights == Weights::kBf16Wide ? Type::bf16 : Type::f32;
+    const dnnl::memory::desc x(Dims{shape.m, shape.k}, type, Dims{shape.x_stride, 1});
+    const dnnl::memory::desc y(Dims{shape.m, shape.n}, Type::f32, Dims{shape.y_stride, 1});
+    dnnl::primitive_attr attributes;
+    if (shape.add) {
+      dnnl::post_ops add;
+      add.append_sum();
+      attributes.set_post_ops(add);
+    }
+    return {engine_, x, WeightsOf(shape), y, attributes};
+  }
+
   Compiled Compile(const Shape& shape) const {
-    const auto [type, m, n, k, x_stride, y_stride] = shape;
-    // The file's [n, k] rows are the transposed [k, n] of oneDNN's convention.
-    const dnnl::memory::desc x(Dims{m, k}, type, Dims{x_stride, 1});
-    const dnnl::memory::desc w(Dims{k, n}, type, Dims{1, k});
-    const dnnl::memory::desc y(Dims{m, n}, Type::f32, Dims{y_stride, 1});
-    const dnnl::matmul::primitive_desc description(engine_, x, w, y);
-    return {dnnl::matmul(description), dnnl::memory(x, engine_, nullptr),
-            dnnl::memory(w, engine_, nullptr), dnnl::memory(y, engine_, nullptr)};
+    const dnnl::matmul::primitive_desc description = Describe(shape);
+    return {dnnl::matmul(description), dnnl::memory(description.src_desc(), engine_, nullptr),
+            dnnl::memory(description.weights_desc(), engine_, nullptr),
+            dnnl::memory(description.dst_desc(), engine_, nullptr)};
   }
 
   dnnl::engine engine_{dnnl::engine::kind::cpu, 0};
@@ -82,20 +118,40 @@ class OneDnn::PerWorker {
 
 namespace {
 
+static_assert(kWideRows == 64, "oneDNN's blocked layout BA16a64b2a");
+
 // Whole numbers whose products and sums are exact in every type: the result has no tolerance.
 int TestValue(int64_t row, int64_t column) {
   return static_cast<int>((7 * row + 3 * column) % 13) - 6;
 }
 
-template <typename Element, typename Convert, typename Multiply>
-bool Test(const char* name, Convert&& convert, Multiply&& multiply) {
-  constexpr int64_t kM = 5, kN = 48, kK = 96;
+// Multiplies activations by weights that lie as `weights` says, twice, the second result added to
+// the first where blocks of columns are; false where that is wrong or impossible, which is a line
+// in the log, and where the library has no kernel for it.
+template <typename Element, typename Worker, typename Convert>
+bool Test(Worker& worker, Weights weights, Convert&& convert) {
+  const char* const name = weights == Weights::kBf16Wide ? "bf16" : "f32";
+  constexpr int64_t kM = 5, kN = kWideRows, kK = 96;
   std::vector<Element> w(kN * kK), x(kM * kK);
-  for (int64_t i = 0; i < kN * kK; ++i) w[static_cast<size_t>(i)] = convert(TestValue(i / kK, i));
-  for (int64_t i = 0; i < kM * kK; ++i) x[static_cast<size_t>(i)] = convert(TestValue(i, i / kK));
+  for (int64_t r = 0; r < kN; ++r) {
+    for (int64_t c = 0; c < kK; ++c) {
+      const int64_t at = weights == Weights::kF32Rows   ? r * kK + c
+                         : weights == Weights::kF32Wide ? c * kN + r
+                                                        : (c / 2 * kN + r) * 2 + c % 2;
+      w[static_cast<size_t>(at)] = convert(TestValue(r, c));
+    }
+  }
+  for (int64_t i = 0; i < kM * kK; ++i) {
+    x[static_cast<size_t>(i)] = convert(TestValue(i % kK, i / kK));
+  }
   std::vector<float> y(kM * kN);
+  const bool adds = weights != Weights::kF32Rows;
   try {
-    multiply(w.data(), x.data(), y.data(), kM, kN, kK);
+    Shape shape{weights, kM, kN, kK, kK, kN};
+    if (!worker.HasKernel(shape)) return false;
+    worker.Multiply(shape, w.data(), x.data(), y.data());
+    shape.add = true;
+    if (adds) worker.Multiply(shape, w.data(), x.data(), y.data());
   } catch (const dnnl::error& error) {
     spdlog::warn("oneDNN {} cannot multiply {} here ({}); own kernels do", OneDnn::Version(), name,
                  error.what());
@@ -104,9 +160,8 @@ bool Test(const char* name, Convert&& convert, Multiply&& multiply) {
   for (int64_t t = 0; t < kM; ++t) {
     for (int64_t r = 0; r < kN; ++r) {
       int expected = 0;
-      for (int64_t c = 0; c < kK; ++c) {
-        expected += TestValue(r, r * kK + c) * TestValue(t * kK + c, t);
-      }
+      for (int64_t c = 0; c < kK; ++c) expected += TestValue(r, c) * TestValue(c, t);
+      if (adds) expected *= 2;
       if (y[static_cast<size_t>(t * kN + r)] != static_cast<float>(expected)) {
         spdlog::warn("oneDNN {} multiplies {} wrongly here; own kernels do it", OneDnn::Version(),
                      name);
@@ -127,15 +182,13 @@ OneDnn::OneDnn(int n_workers, IsaLevel level) {
   } catch (const dnnl::error& error) {
     throw std::runtime_error(std::string("oneDNN ") + Version() + ": " + error.what());
   }
-  const auto multiply = [&](Type type) {
-    return [this, type](const void* w, const void* x, float* y, int64_t m, int64_t n, int64_t k) {
-      workers_[0].Multiply(PerWorker::Of(type, m, n, k, n), w, x, y);
-    };
-  };
-  has_f32_ = Test<float>("f32", [](int v) { return static_cast<float>(v); }, multiply(Type::f32));
+  const auto f32 = [](int v) { return static_cast<float>(v); };
+  has_rows_ = Test<float>(workers_[0], Weights::kF32Rows, f32);
+  has_wide_f32_ = Test<float>(workers_[0], Weights::kF32Wide, f32);
   if (level == IsaLevel::kAvx512 && CpuFeatures::Detect().avx512_bf16) {
-    has_bf16_ = Test<uint16_t>(
-        "bf16", [](int v) { return F32ToBF16(static_cast<float>(v)); }, multiply(Type::bf16));
+    has_wide_bf16_ = Test<uint16_t>(workers_[0], Weights::kBf16Wide, [](int v) {
+      return F32ToBF16(static_cast<float>(v));
+    });
   }
 }
 
@@ -143,12 +196,20 @@ OneDnn::~OneDnn() = default;
 
 void OneDnn::Multiply(int worker, const float* w, int64_t n_rows, const F32Rows& x, float* y,
                       int64_t y_stride) noexcept {
-  workers_[worker].MultiplyOrAbort({Type::f32, x.m, n_rows, x.k, x.stride, y_stride}, w, x.x, y);
+  workers_[worker].MultiplyOrAbort({Weights::kF32Rows, x.m, n_rows, x.k, x.stride, y_stride}, w,
+                                   x.x, y);
 }
 
-void OneDnn::Multiply(int worker, const uint16_t* w, int64_t n_rows, const uint16_t* x, int64_t m,
-                      int64_t k, float* y, int64_t y_stride) noexcept {
-  workers_[worker].MultiplyOrAbort(PerWorker::Of(Type::bf16, m, n_rows, k, y_stride), w, x, y);
+void OneDnn::MultiplyWide(int worker, const float* w, const F32Rows& x, bool add,
+                          float* y) noexcept {
+  workers_[worker].MultiplyOrAbort(
+      {Weights::kF32Wide, x.m, kWideRows, x.k, x.stride, kWideRows, add}, w, x.x, y);
+}
+
+void OneDnn::MultiplyWide(int worker, const uint16_t* w, const Bf16Rows& x, bool add,
+                          float* y) noexcept {
+  workers_[worker].MultiplyOrAbort(
+      {Weights::kBf16Wide, x.m, kWideRows, x.k, x.stride, kWideRows, add}, w, x.x, y);
 }
 
 std::string OneDnn::Version() {

@@ -55,18 +55,12 @@ void DequantizeBlocks(const std::byte* bytes, int64_t n, float* out) {
 struct Isa {
   using Lanes = avx2::Lanes;
   static constexpr int kTileRows = 2;
-  static constexpr int kTileRowsOfOne = 4;
 
   template <DType kType>
-  static STOKER_INLINE __m256 Widen(__m128i halves) {
+  static STOKER_INLINE __m256 WidenFirst(const std::byte* bytes, int64_t n) {
+    const __m128i halves = LoadFirst8(bytes, n);
     if constexpr (kType == DType::kF16) return _mm256_cvtph_ps(halves);
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16));
-  }
-  static STOKER_INLINE __m128i LoadHalves(const std::byte* bytes) {
-    return Load16(bytes);
-  }
-  static STOKER_INLINE __m128i LoadFirstHalves(const std::byte* bytes, int64_t n) {
-    return LoadFirst8(bytes, n);
   }
   template <DType kType>
   static void Dequantize(const std::byte* bytes, int64_t n, float* out) {

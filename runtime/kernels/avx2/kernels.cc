@@ -11,6 +11,7 @@ KernelTable MakeTable() {
   table.quantize_q8 = QuantizeQ8;
   AddPanelProducts(&table);
   AddDotF32(&table);
+  AddPlainPanels(&table);
   return table;
 }
 

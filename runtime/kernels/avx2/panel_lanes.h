@@ -38,6 +38,23 @@ struct PanelLanes : Lanes, PanelBytesOfAnyWidth {
   static STOKER_INLINE void StoreRow8(std::byte* p, Row8 v) {
     _mm_storel_epi64(reinterpret_cast<__m128i*>(p), v);
   }
+  // BF16, two columns of every row in one word, widened.
+  static STOKER_INLINE void LoadBf16Pairs(const std::byte* p, F32* first, F32* second) {
+    const Bytes pairs = LoadBytes(p);
+    *first = _mm256_castsi256_ps(_mm256_slli_epi32(pairs, 16));
+    *second = _mm256_castsi256_ps(
+        _mm256_and_si256(pairs, _mm256_set1_epi32(static_cast<int>(0xffff0000u))));
+  }
+  // The lower and the upper half of every word, apart.
+  static STOKER_INLINE void StoreHalves(std::byte* lower, std::byte* upper, Bytes words) {
+    const auto narrow = [](Bytes v) STOKER_INLINE_LAMBDA {  // words below 2^16
+      const Bytes packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(v, v), 0x08);
+      return _mm256_castsi256_si128(packed);
+    };
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(lower),
+                     narrow(_mm256_and_si256(words, _mm256_set1_epi32(0xffff))));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(upper), narrow(_mm256_srli_epi32(words, 16)));
+  }
   static STOKER_INLINE F32 Negate(F32 v) { return _mm256_xor_ps(v, _mm256_set1_ps(-0.0f)); }
 
   // The bits of every byte moved down by kShift (up if negative), under `mask`. Shifts of 16-bit

@@ -42,18 +42,12 @@ void DequantizeBlocks(const std::byte* bytes, int64_t n, float* out) {
 struct Isa {
   using Lanes = avx512::Lanes;
   static constexpr int kTileRows = 4;
-  static constexpr int kTileRowsOfOne = 8;
 
   template <DType kType>
-  static STOKER_INLINE __m512 Widen(__m256i halves) {
+  static STOKER_INLINE __m512 WidenFirst(const std::byte* bytes, int64_t n) {
+    const __m256i halves = LoadFirst16(bytes, n);
     if constexpr (kType == DType::kF16) return _mm512_cvtph_ps(halves);
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
-  }
-  static STOKER_INLINE __m256i LoadHalves(const std::byte* bytes) {
-    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(bytes));
-  }
-  static STOKER_INLINE __m256i LoadFirstHalves(const std::byte* bytes, int64_t n) {
-    return LoadFirst16(bytes, n);
   }
   template <DType kType>
   static void Dequantize(const std::byte* bytes, int64_t n, float* out) {

@@ -12,6 +12,7 @@ KernelTable MakeTable() {
   AddPanelProducts(&table);
   AddScaledProducts(&table);
   AddDotF32(&table);
+  AddPlainPanels(&table);
   return table;
 }
 

@@ -39,6 +39,19 @@ struct PanelLanes : Lanes, PanelBytesOfAnyWidth {
   static STOKER_INLINE void StoreRow8(std::byte* p, Row8 v) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), v);
   }
+  // BF16, two columns of every row in one word, widened.
+  static STOKER_INLINE void LoadBf16Pairs(const std::byte* p, F32* first, F32* second) {
+    const Bytes pairs = LoadBytes(p);
+    *first = _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16));
+    *second = _mm512_castsi512_ps(
+        _mm512_and_si512(pairs, _mm512_set1_epi32(static_cast<int>(0xffff0000u))));
+  }
+  // The lower and the upper half of every word, apart.
+  static STOKER_INLINE void StoreHalves(std::byte* lower, std::byte* upper, Bytes words) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(lower), _mm512_cvtepi32_epi16(words));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(upper),
+                        _mm512_cvtepi32_epi16(_mm512_srli_epi32(words, 16)));
+  }
   static STOKER_INLINE F32 Negate(F32 v) { return _mm512_xor_ps(v, _mm512_set1_ps(-0.0f)); }
 
   // The bits of every byte moved down by kShift (up if negative), under `mask`. Shifts of 16-bit

@@ -3,8 +3,8 @@
 // Products with full-precision activations, any weight type and any number of tokens, over f32
 // lanes of any width. `Isa` names the instruction set: Isa::Lanes; Isa::Dequantize<type>(bytes, n,
 // out) for blocks, which writes n elements and may write zeros up to the next multiple of 256; and
-// for F16 and BF16 Isa::Widen<type>, a vector of f32 from what Isa::LoadHalves(bytes) or
-// LoadFirstHalves(bytes, n) read: all of a vector's, or the first n where there are fewer.
+// for F16 and BF16 Isa::WidenFirst<type>(bytes, n), a vector of f32 of the first n halves, or as
+// many as it has lanes.
 //
 // Types: weights dequantised to f32 (one rounding of scale * code + add), f32 fused multiply-adds
 // in two vectors of lanes per chunk of kChunk elements, chunk sums added in f32. The order depends
@@ -40,20 +40,6 @@ struct DotF32Body {
     int64_t stride;
     F32 Load(int r, int64_t i) const { return L::Load(w + r * stride + i); }
     F32 LoadFirst(int r, int64_t i, int64_t n) const { return L::LoadFirst(w + r * stride + i, n); }
-  };
-
-  // Rows of sixteen-bit floats, row_bytes apart, widened as they are read: a token or a few are
-  // bound by memory, and a copy in f32 would be twice the bytes.
-  template <DType kType>
-  struct Halves {
-    const std::byte* w;
-    int64_t row_bytes;
-    F32 Load(int r, int64_t i) const {
-      return Isa::template Widen<kType>(Isa::LoadHalves(w + r * row_bytes + 2 * i));
-    }
-    F32 LoadFirst(int r, int64_t i, int64_t n) const {
-      return Isa::template Widen<kType>(Isa::LoadFirstHalves(w + r * row_bytes + 2 * i, n));
-    }
   };
 
   // sums[t * kR + r] = dot of the n elements of weight row r and token t.
@@ -128,15 +114,6 @@ struct DotF32Body {
       }
       return;
     }
-    if constexpr (kHalves<kType>) {
-      if (x.m <= kTokens) {
-        for (int64_t first = 0; first < x.k; first += kChunk) {
-          const Halves<kType> rows{w + 2 * first, row_bytes};
-          MultiplyChunk<kR>(rows, x, first, std::min(kChunk, x.k - first), y, y_stride);
-        }
-        return;
-      }
-    }
     if constexpr (kType != DType::kF32) {
       alignas(64) float buffer[kR * kChunk];
       for (int64_t first = 0; first < x.k; first += kChunk) {
@@ -144,8 +121,10 @@ struct DotF32Body {
         for (int r = 0; r < kR; ++r) {
           float* const out = buffer + r * kChunk;
           if constexpr (kHalves<kType>) {
-            const Halves<kType> row{w + r * row_bytes + 2 * first, row_bytes};
-            for (int64_t i = 0; i < n; i += kWidth) L::Store(out + i, row.LoadFirst(0, i, n - i));
+            const std::byte* const row = w + r * row_bytes + 2 * first;
+            for (int64_t i = 0; i < n; i += kWidth) {
+              L::Store(out + i, Isa::template WidenFirst<kType>(row + 2 * i, n - i));
+            }
           } else {
             Isa::template Dequantize<kType>(w + r * row_bytes + first * row_bytes / x.k, n, out);
           }
@@ -159,14 +138,8 @@ struct DotF32Body {
   static void Dot(const WeightRows& w, const F32Rows& x, float* y, int64_t y_stride) noexcept {
     int64_t r = 0;
     // One token is bound by memory, which a single sequential stream reads best; several tokens are
-    // bound by arithmetic. A token that meets sixteen-bit weights is four bytes for their two, and
-    // weights on their way push it out of the first-level cache: rows share what they read of it.
-    if (kHalves<kType> && x.m == 1) {
-      constexpr int kMany = Isa::kTileRowsOfOne;
-      for (; r + kMany <= w.n_rows; r += kMany) {
-        MultiplyRows<kType, kMany>(w.data + r * w.row_bytes, w.row_bytes, x, y + r, y_stride);
-      }
-    } else if (x.m > 1) {
+    // bound by arithmetic.
+    if (x.m > 1) {
       for (; r + kRows <= w.n_rows; r += kRows) {
         MultiplyRows<kType, kRows>(w.data + r * w.row_bytes, w.row_bytes, x, y + r, y_stride);
       }

@@ -13,7 +13,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <utility>
 
 #include "mmap/block_formats.h"
 #include "runtime/kernels/inline.h"
@@ -72,15 +71,6 @@ template <>
 struct BlockOf<DType::kIQ4_XS> {
   using Type = BlockIQ4_XS;
 };
-
-// f(std::integral_constant<int, 0>) .. f(.. kCount - 1): the index is a constant in each.
-template <int kCount, typename F>
-STOKER_INLINE void ForConstants(F&& f) {
-  [&]<int... kIndex>(std::integer_sequence<int, kIndex...>) STOKER_INLINE_LAMBDA {
-    (f(std::integral_constant<int, kIndex>{}), ...);
-  }
-  (std::make_integer_sequence<int, kCount>{});
-}
 
 template <typename L, DType kType>
 struct PanelRepackBody {

@@ -185,9 +185,11 @@ TEST_CASE("integer kernels agree with the scalar ones") {
 }
 
 TEST_CASE("every level makes the same panels, of the bits of the rows") {
-  for (const DType type : test::kQuantizedTypes) {
+  std::vector<DType> types(std::begin(test::kQuantizedTypes), std::end(test::kQuantizedTypes));
+  types.insert(types.end(), std::begin(test::kPlainTypes), std::end(test::kPlainTypes));
+  for (const DType type : types) {
     std::mt19937 rng(15);
-    const int64_t k = 768;
+    const int64_t k = Info(type).block_elements == 1 ? 781 : 768;
     const int64_t rows = 21;
     const Case c(type, {rows, k, 1}, rng, -3.0, -1.0);
     std::vector<std::byte> first;
@@ -236,6 +238,70 @@ TEST_CASE("full-precision kernels agree with the scalar ones and do not depend o
           }
         }
         CHECK(std::memcmp(single.data(), got.data(), n * sizeof(float)) == 0);
+      }
+    }
+  }
+}
+
+// Row lengths with and without whole fours, pairs and chunks of the panel kernels.
+constexpr int64_t kPlainLengths[] = {1, 2, 3, 7, 16, 17, 63, 96, 255, 256, 1029, 2049};
+
+TEST_CASE("panels of plain weights agree with the scalar kernels and do not depend on m") {
+  const KernelTable& scalar = KernelsFor(IsaLevel::kScalar);
+  for (const IsaLevel level : VectorLevels()) {
+    for (const DType type : test::kPlainTypes) {
+      const TypeKernels& kernels = KernelsFor(level).For(type);
+      std::mt19937 rng(17);
+      std::vector<Shape> shapes(std::begin(kShapes), std::end(kShapes));
+      for (const int64_t k : kPlainLengths) shapes.push_back({21, k, 1 + k % 8});
+      for (const Shape& shape : shapes) {
+        const Case c(type, shape, rng, -3.0, -1.0);
+        const F32Rows x{c.x.data(), shape.k, shape.m, shape.k};
+        const size_t n = static_cast<size_t>(shape.rows * shape.m);
+        std::vector<float> expected(n);
+        std::vector<float> got(n, 1e30f);
+        scalar.For(type).dot_f32(c.w, x, expected.data(), shape.rows);
+        const std::vector<std::byte> panels = Panels(kernels, c.w, shape.k);
+        kernels.dot_plain(panels.data(), shape.rows, x, got.data(), shape.rows);
+        CAPTURE(IsaLevelName(level), Info(type).name, shape.rows, shape.k, shape.m);
+        CHECK(WorstRelative(got, expected, c.magnitudes) < 2e-6);
+        std::vector<float> single(n);
+        for (int64_t t = 0; t < shape.m; ++t) {
+          kernels.dot_plain(panels.data(), shape.rows, SliceRows(x, t, 1),
+                            single.data() + t * shape.rows, shape.rows);
+        }
+        CHECK(std::memcmp(single.data(), got.data(), n * sizeof(float)) == 0);
+      }
+    }
+  }
+}
+
+TEST_CASE("widened panels are the weights, and zero where there is no row") {
+  for (const IsaLevel level : VectorLevels()) {
+    for (const DType type : test::kPlainTypes) {
+      const TypeKernels& kernels = KernelsFor(level).For(type);
+      std::mt19937 rng(18);
+      for (const int64_t k : kPlainLengths) {
+        const int64_t rows = 37;  // three panels, the last not whole
+        const Case c(type, {rows, k, 1}, rng, -3.0, -1.0);
+        const std::vector<std::byte> panels = Panels(kernels, c.w, k);
+        CAPTURE(IsaLevelName(level), Info(type).name, k);
+        std::vector<float> row(static_cast<size_t>(k));
+        for (const int64_t first : {int64_t{0}, k / 8 * 4}) {
+          std::vector<float> wide(static_cast<size_t>((k - first) * kWideRows), 7.0f);
+          kernels.widen_panels(panels.data(), kPanelRows * c.w.row_bytes, 3, k, first, k - first,
+                               wide.data());
+          bool same = true;
+          for (int64_t r = 0; r < kWideRows; ++r) {
+            std::ranges::fill(row, 0.0f);
+            if (r < rows) DequantizeRow(type, c.w.data + r * c.w.row_bytes, row.data(), k);
+            for (int64_t i = first; i < k; ++i) {
+              same = same && wide[static_cast<size_t>((i - first) * kWideRows + r)] ==
+                                 row[static_cast<size_t>(i)];
+            }
+          }
+          CHECK(same);
+        }
       }
     }
   }
