@@ -32,9 +32,9 @@ constexpr int64_t kCols = 6144;
 constexpr uint64_t kMatrixBytes = 1600ull << 20;
 constexpr int64_t kExpertRows = 9216;
 
-constexpr DType kTypes[] = {DType::kQ8_0, DType::kQ6_K, DType::kQ5_K, DType::kQ4_K,  DType::kQ3_K,
-                            DType::kQ2_K, DType::kQ4_0, DType::kQ4_1, DType::kQ5_0,  DType::kQ5_1,
-                            DType::kIQ4_NL, DType::kIQ4_XS, DType::kBF16, DType::kF32};
+constexpr DType kTypes[] = {DType::kQ8_0, DType::kQ6_K, DType::kQ5_K, DType::kQ4_K, DType::kQ3_K,
+    DType::kQ2_K, DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1, DType::kIQ4_NL,
+    DType::kIQ4_XS, DType::kInt8Row, DType::kBF16, DType::kF16, DType::kF32};
 
 // The machine's team and one large buffer that every type reinterprets. Bytes are random under a
 // mask that keeps every f16 and f32 exponent below its top, so all scales are finite; the values
@@ -75,6 +75,8 @@ TensorView Matrix(DType type, std::optional<int64_t> rows, const std::byte* data
   view.shape[0] = rows.value_or(static_cast<int64_t>(kMatrixBytes / view.row_bytes()));
   view.data = data;
   view.bytes = static_cast<uint64_t>(view.shape[0]) * view.row_bytes();
+  static const std::vector<float> scales(kMatrixBytes / kCols, 1.0f);
+  if (type == DType::kInt8Row) view.row_scales = scales.data();
   return view;
 }
 

@@ -50,6 +50,10 @@ struct BlockQ8_0 {  // d * q
   int8_t qs[32];
 };
 
+struct BlockInt8Row {  // q, times the scale of the row
+  int8_t qs[32];
+};
+
 struct BlockIQ4_NL {  // d * kIq4Levels[q]
   uint16_t d;         // f16
   uint8_t qs[16];
@@ -121,6 +125,7 @@ static_assert(sizeof(BlockQ4_1) == 20);
 static_assert(sizeof(BlockQ5_0) == 22);
 static_assert(sizeof(BlockQ5_1) == 24);
 static_assert(sizeof(BlockQ8_0) == 34);
+static_assert(sizeof(BlockInt8Row) == 32);
 static_assert(sizeof(BlockIQ4_NL) == 18);
 static_assert(sizeof(BlockQ2_K) == 84);
 static_assert(sizeof(BlockQ3_K) == 110);

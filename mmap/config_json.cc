@@ -22,6 +22,7 @@ class Fields {
       : object_(text, file, where), where_(where) {}
 
   bool Has(std::string_view key) const { return object_.Has(key); }
+  std::vector<std::string> Keys() const { return object_.Keys(); }
   bool IsList(std::string_view key) const { return object_.Raw(key).starts_with('['); }
   [[noreturn]] void Fail(std::string_view key, std::string_view reason) const {
     object_.Fail(key, reason);
@@ -92,6 +93,37 @@ class Fields {
   std::string where_;
 };
 
+// Of compressed checkpoints, those of the compressed-tensors library whose weights are INT8 with
+// one scale per row ("int-quantized"); how activations were to be quantised is not ours to follow.
+// Fails for all others.
+void CheckQuantization(const Fields& fields) {
+  constexpr std::string_view kKey = "quantization_config";
+  const std::optional<Fields> quantization = fields.FindObject(kKey);
+  if (!quantization) return;
+  const std::string method = quantization->FindString("quant_method").value_or("unknown");
+  const auto fail = [&](const std::string& what) {
+    fields.Fail(kKey, "quantised checkpoint (quant_method \"" + Printable(method) + "\"" + what +
+                          ") is not supported; use the BF16 checkpoint, one of INT8 with a scale "
+                          "per row (compressed-tensors, int-quantized) or a GGUF file");
+  };
+  if (method != "compressed-tensors") fail("");
+  const std::optional<Fields> groups = quantization->FindObject("config_groups");
+  if (!groups) fail(", without config_groups");
+  for (const std::string& key : groups->Keys()) {
+    const std::optional<Fields> group = groups->FindObject(key);
+    const std::optional<Fields> weights = group ? group->FindObject("weights") : std::nullopt;
+    if (!weights) continue;
+    const std::optional<int64_t> bits = weights->FindInt("num_bits", 1, 64);
+    const std::string type = weights->FindString("type").value_or("int");
+    const std::string strategy = weights->FindString("strategy").value_or("tensor");
+    if (bits != 8 || type != "int") {
+      fail(", " + std::to_string(bits.value_or(0)) + " bits of type \"" + Printable(type) + "\"");
+    }
+    if (strategy != "channel") fail(", strategy \"" + Printable(strategy) + "\"");
+    if (!weights->FindBool("symmetric").value_or(true)) fail(", asymmetric weights");
+  }
+}
+
 void CheckModelKind(const Fields& fields, ModelConfig& config) {
   const std::optional<std::string> type = fields.FindString("model_type");
   if (!type) fields.Fail("model_type", "missing");
@@ -100,16 +132,7 @@ void CheckModelKind(const Fields& fields, ModelConfig& config) {
                               "\"minimax_m1\", \"minimax_text_01\" or \"minimax\"");
   }
   config.architecture = *type;
-  if (fields.Has("quantization_config")) {
-    std::string method = "unknown";
-    if (const auto quantization = fields.FindObject("quantization_config")) {
-      method = quantization->FindString("quant_method").value_or(method);
-    }
-    fields.Fail("quantization_config", "quantised checkpoint (quant_method \"" +
-                                           Printable(method) +
-                                           "\") is not supported; use the BF16 checkpoint or a "
-                                           "GGUF file");
-  }
+  CheckQuantization(fields);
   if (const auto activation = fields.FindString("hidden_act");
       activation && *activation != "silu" && *activation != "swish") {
     fields.Fail("hidden_act", "\"" + Printable(*activation) + "\" is not supported, expected "

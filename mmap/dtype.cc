@@ -52,6 +52,8 @@ constexpr std::array<DTypeInfo, kTypes> kTable = {{
     {DType::kNVFP4, "NVFP4", 64, 36, 40, "", false},
     {DType::kQ1_0, "Q1_0", 128, 18, 41, "", false},
     {DType::kQ2_0, "Q2_0", 64, 18, 42, "", false},
+    // In steps of 32, as kernels take its rows.
+    {DType::kInt8Row, "INT8", 32, 32, -1, "", true},
 }};
 
 constexpr bool TableIsInEnumOrder() {

@@ -4,6 +4,9 @@
 // GGUF id, safetensors name). Covers every type that ggml numbers and safetensors names with a
 // whole number of bytes per element, including those that are recognised by name and size but not
 // computed. It knows no layout inside a block; that is the kernels' business. Pure; thread-safe.
+//
+// kInt8Row is the I8 tensor of a checkpoint whose rows have a scale each, in a tensor beside it
+// (StoredTensor::scales): bare I8 is an integer, this a weight.
 
 #include <cstdint>
 #include <optional>
@@ -52,6 +55,7 @@ enum class DType : uint8_t {
   kNVFP4,
   kQ1_0,
   kQ2_0,
+  kInt8Row,
   kCount,
 };
 
@@ -62,7 +66,7 @@ struct DTypeInfo {
   uint32_t block_bytes;
   int gguf_id;                   // ggml type number, -1 where GGUF has none
   std::string_view safetensors;  // "" where safetensors has none
-  // Kernels exist: F32 F16 BF16 Q8_0 Q4_0 Q4_1 Q5_0 Q5_1 Q2_K..Q6_K IQ4_NL IQ4_XS.
+  // Kernels exist: F32 F16 BF16 INT8 Q8_0 Q4_0 Q4_1 Q5_0 Q5_1 Q2_K..Q6_K IQ4_NL IQ4_XS.
   bool computable;
 };
 

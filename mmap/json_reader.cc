@@ -323,6 +323,12 @@ JsonObject::JsonObject(std::string_view text, std::string file, std::string wher
   }
 }
 
+std::vector<std::string> JsonObject::Keys() const {
+  std::vector<std::string> keys;
+  for (const auto& member : members_) keys.push_back(member.first);
+  return keys;
+}
+
 void JsonObject::Fail(std::string_view key, std::string_view reason) const {
   throw FormatError(file_, where_ + " key \"" + Printable(key) + "\"", reason);
 }

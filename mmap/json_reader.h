@@ -76,6 +76,7 @@ class JsonObject {
 
   const std::string& file() const { return file_; }
   bool Has(std::string_view key) const;  // present and not null
+  std::vector<std::string> Keys() const;
   // Text of the value; empty when the key is absent.
   std::string_view Raw(std::string_view key) const;
   [[noreturn]] void Fail(std::string_view key, std::string_view reason) const;

@@ -71,8 +71,12 @@ void OpenShard(const fs::path& directory, const std::string& name, StoreContents
   contents.mappings.push_back(std::move(mapping));
 }
 
-// Older conversions of rotary models also save this table, which is computed here.
-bool IsIgnored(std::string_view name) { return name.ends_with(".rotary_emb.inv_freq"); }
+// Older conversions of rotary models also save this table, which is computed here; and activations
+// are quantised by their own size, not by fixed scales.
+bool IsIgnored(std::string_view name) {
+  return name.ends_with(".rotary_emb.inv_freq") || name.ends_with(".input_scale") ||
+         name.ends_with(".input_zero_point");
+}
 
 // Which entries of the index were met in the files.
 struct IndexCheck {

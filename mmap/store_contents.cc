@@ -1,15 +1,34 @@
 #include "mmap/store_contents.h"
 
+#include <algorithm>
 #include <array>
+#include <cmath>
+#include <cstring>
+#include <span>
 #include <utility>
 
 #include "mmap/format_error.h"
+#include "mmap/half.h"
 
 namespace stoker {
 namespace {
 
 constexpr std::array<std::string_view, kExpertParts> kPartStems = {"ffn_gate", "ffn_up",
                                                                    "ffn_down"};
+
+constexpr std::string_view kScaleEnding = "_scale";
+
+// Element `index` of F32, F16 or BF16 values, at any address.
+float ReadFloat(DType type, const std::byte* values, int64_t index) {
+  if (type == DType::kF32) {
+    float value;
+    std::memcpy(&value, values + 4 * index, sizeof(value));
+    return value;
+  }
+  uint16_t half;
+  std::memcpy(&half, values + 2 * index, sizeof(half));
+  return type == DType::kF16 ? F16ToF32(half) : BF16ToF32(half);
+}
 
 std::string Quoted(std::string_view name) { return "tensor \"" + Printable(name) + "\""; }
 
@@ -27,8 +46,38 @@ std::string StoreBuilder::FileName(const TensorKey& key) const {
   return layout_ == StoreLayout::kGguf ? CanonicalName(key) : SafetensorsName(key);
 }
 
+void StoreBuilder::AddScales(const FoundTensor& scales) {
+  const std::string path = contents_.files[scales.extent.file].path.native();
+  const std::optional<TensorKey> key =
+      Parse(scales.name.substr(0, scales.name.size() - kScaleEnding.size()));
+  if (!key || !WhyUnexpected(*key, contents_.config).empty()) {
+    throw FormatError(path, Quoted(scales.name), "scales of a tensor that this model has not");
+  }
+  const std::vector<int64_t> expected = {ExpectedShape(*key, contents_.config)[0], 1};
+  if (!std::ranges::equal(scales.shape, expected) &&
+      !std::ranges::equal(scales.shape, std::span(expected).first(1))) {
+    throw FormatError(path, Quoted(scales.name) + " shape",
+                      "is " + ShapeText(scales.shape) + ", one scale per row is " +
+                          ShapeText(expected));
+  }
+  if (!IsWeightType(scales.type) || Info(scales.type).block_elements > 1) {
+    throw FormatError(path, Quoted(scales.name) + " type",
+                      std::string(Info(scales.type).name) + " cannot hold scales");
+  }
+  FoundScales found{std::string(scales.name), scales.type, scales.extent};
+  if (!scales_.emplace(CanonicalName(*key), std::move(found)).second) {
+    throw FormatError(path, Quoted(scales.name), "duplicate: another file has it, too");
+  }
+}
+
 void StoreBuilder::Add(const FoundTensor& tensor) {
   const std::string path = contents_.files[tensor.extent.file].path.native();
+  if (layout_ == StoreLayout::kSafetensors) {
+    if (tensor.name.ends_with(kScaleEnding)) return AddScales(tensor);
+    if (tensor.name.ends_with(".weight_zero_point")) {
+      throw FormatError(path, Quoted(tensor.name), "asymmetric weights are not supported");
+    }
+  }
   const std::optional<TensorKey> key = Parse(tensor.name);
   if (!key) {
     throw FormatError(path, Quoted(tensor.name), "unknown name: no such tensor in this model kind");
@@ -42,7 +91,18 @@ void StoreBuilder::Add(const FoundTensor& tensor) {
                       "is " + ShapeText(tensor.shape) + ", the config demands " +
                           ShapeText(expected));
   }
-  if (!IsWeightType(tensor.type)) {
+  // The embedding is read row by row, and not by a product.
+  DType type = tensor.type;
+  if (layout_ == StoreLayout::kSafetensors && type == DType::kI8 && expected.size() == 2 &&
+      key->rule->gguf != "token_embd.weight") {
+    type = DType::kInt8Row;
+    if (expected[1] % Info(type).block_elements != 0) {
+      throw FormatError(path, Quoted(tensor.name) + " shape",
+                        "is " + ShapeText(expected) + ", INT8 rows must be multiples of " +
+                            std::to_string(Info(type).block_elements) + " columns");
+    }
+  }
+  if (!IsWeightType(type)) {
     throw FormatError(path, Quoted(tensor.name) + " type",
                       std::string(Info(tensor.type).name) + " cannot hold a weight");
   }
@@ -50,7 +110,7 @@ void StoreBuilder::Add(const FoundTensor& tensor) {
   StoredTensor stored;
   stored.name = CanonicalName(*key);
   stored.file_name = tensor.name;
-  stored.type = tensor.type;
+  stored.type = type;
   stored.shape = expected;
   stored.extent = tensor.extent;
   const auto index = static_cast<uint32_t>(contents_.tensors.size());
@@ -76,7 +136,41 @@ void StoreBuilder::Finish() {
         }
         return true;
       });
+  ReadScales();
   FillExperts();
+}
+
+void StoreBuilder::ReadScales() {
+  for (StoredTensor& tensor : contents_.tensors) {
+    const auto found = scales_.find(tensor.name);
+    const bool wants = tensor.type == DType::kInt8Row;
+    if (found == scales_.end() && !wants) continue;
+    if (found == scales_.end()) {
+      throw FormatError(config_file_, Quoted(tensor.file_name),
+                        "is INT8, but \"" + Printable(tensor.file_name) +
+                            "_scale\" is missing from the model's files");
+    }
+    const FoundScales& scales = found->second;
+    const std::string& path = contents_.files[scales.extent.file].path.native();
+    if (!wants) {
+      throw FormatError(path, Quoted(scales.name),
+                        "scales of weights of type " + std::string(Info(tensor.type).name));
+    }
+    tensor.scale_type = scales.type;
+    tensor.scales = scales.extent;
+    tensor.first_scale = static_cast<int64_t>(contents_.row_scales.size());
+    const std::byte* const bytes =
+        contents_.mappings[scales.extent.file].bytes().data() + scales.extent.offset;
+    for (int64_t row = 0; row < tensor.shape[0]; ++row) {
+      const float scale = ReadFloat(scales.type, bytes, row);
+      if (!std::isfinite(scale)) {
+        throw FormatError(path, Quoted(scales.name),
+                          "scale of row " + std::to_string(row) + " is not a number");
+      }
+      contents_.row_scales.push_back(scale);
+    }
+    scales_.erase(found);
+  }
 }
 
 void StoreBuilder::FillExperts() {
@@ -97,6 +191,7 @@ void StoreBuilder::FillExperts() {
         part.rows = tensor.shape[tensor.shape.size() - 2];
         part.cols = tensor.shape[tensor.shape.size() - 1];
         part.extent = tensor.extent;
+        part.first_scale = tensor.first_scale;
         if (layout_ == StoreLayout::kGguf) {
           // Whole rows are whole blocks, so the slices are equal and contiguous.
           part.extent.bytes /= static_cast<uint64_t>(config.n_experts);

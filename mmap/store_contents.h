@@ -27,6 +27,7 @@ struct StoreContents {
   std::vector<StoredTensor> tensors;
   std::map<std::string, uint32_t, std::less<>> by_name;  // canonical name -> index into tensors
   std::vector<ExpertPartExtent> experts;                 // [n_layers, n_experts, kExpertParts]
+  std::vector<float> row_scales;                         // of every row of every kInt8Row
   std::optional<GgufMetadata> gguf_metadata;
   std::filesystem::path directory;
   std::string_view format;
@@ -40,6 +41,13 @@ struct FoundTensor {
   FileExtent extent;
 };
 
+// A tensor that holds the scales of another one's rows.
+struct FoundScales {
+  std::string name;
+  DType type = DType::kF32;
+  FileExtent extent;
+};
+
 // How a format stores a model.
 enum class StoreLayout : uint8_t { kGguf, kSafetensors };
 
@@ -49,21 +57,27 @@ class StoreBuilder {
   // errors.
   StoreBuilder(StoreContents& contents, StoreLayout layout, std::string config_file);
 
-  // Checks name, shape and type against the config. Throws FormatError naming file and tensor.
+  // Checks name, shape and type against the config. Throws FormatError naming file and tensor. In a
+  // checkpoint an I8 matrix is kInt8Row, whose scales are the tensor of its name with "_scale"
+  // behind.
   void Add(const FoundTensor& tensor);
 
-  // Throws FormatError naming the first tensor that is missing. Decides config.tied_embeddings and
-  // fills the expert table.
+  // Throws FormatError naming the first tensor that is missing, or a scale that is no number.
+  // Decides config.tied_embeddings, reads the scales of rows through the mappings and fills the
+  // expert table.
   void Finish();
 
  private:
   std::optional<TensorKey> Parse(std::string_view name) const;
   std::string FileName(const TensorKey& key) const;
+  void AddScales(const FoundTensor& scales);
+  void ReadScales();
   void FillExperts();
 
   StoreContents& contents_;
   StoreLayout layout_;
   std::string config_file_;
+  std::map<std::string, FoundScales, std::less<>> scales_;  // by canonical name of the weight
 };
 
 // The two readers. Both throw as WeightStore::Open says.

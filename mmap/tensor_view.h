@@ -41,6 +41,8 @@ struct TensorView {
   int n_pieces = 0;
   // Rows that belong together, such as those of one head: a matrix is cut at multiples only.
   int64_t row_unit = 1;
+  // Of kInt8Row, null for others: [rows], what the codes of each row are multiplied by.
+  const float* row_scales = nullptr;
 
   // Matrix notation: y = W x with W [rows, cols]. For a vector rows = 1, cols = length.
   int64_t rows() const { return n_dims >= 2 ? shape[n_dims - 2] : 1; }

@@ -42,6 +42,7 @@ WeightStore::WeightStore(StoreContents&& contents)
       tensors_(std::move(contents.tensors)),
       by_name_(std::move(contents.by_name)),
       experts_(std::move(contents.experts)),
+      row_scales_(std::move(contents.row_scales)),
       gguf_metadata_(std::move(contents.gguf_metadata)),
       directory_(std::move(contents.directory)),
       format_(contents.format) {}
@@ -51,7 +52,7 @@ WeightStore::~WeightStore() = default;
 uint64_t WeightStore::total_bytes() const {
   // Extents are disjoint and inside their files, so the sum is below that of the file sizes.
   uint64_t bytes = 0;
-  for (const StoredTensor& tensor : tensors_) bytes += tensor.extent.bytes;
+  for (const StoredTensor& tensor : tensors_) bytes += tensor.extent.bytes + tensor.scales.bytes;
   return bytes;
 }
 
@@ -99,6 +100,7 @@ TensorView WeightStore::View(const StoredTensor& tensor) const {
   view.data = Mapped(tensor.extent);
   view.bytes = tensor.extent.bytes;
   view.row_unit = RowUnit(tensor);
+  view.row_scales = RowScales(tensor.type, tensor.first_scale);
   return view;
 }
 
@@ -122,6 +124,7 @@ TensorView WeightStore::ExpertView(ExpertId id, ExpertPart part) const {
   view.shape = {found.rows, found.cols, 1, 1};
   view.data = Mapped(found.extent);
   view.bytes = found.extent.bytes;
+  view.row_scales = RowScales(found.type, found.first_scale);
   return view;
 }
 

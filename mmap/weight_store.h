@@ -45,6 +45,7 @@ struct ExpertPartExtent {
   int64_t rows = 0;
   int64_t cols = 0;
   FileExtent extent;
+  int64_t first_scale = 0;  // of kInt8Row, see StoredTensor
 };
 
 struct StoredTensor {
@@ -53,6 +54,11 @@ struct StoredTensor {
   DType type = DType::kF32;
   std::vector<int64_t> shape;  // slowest first
   FileExtent extent;
+  // Of kInt8Row: the tensor that holds the scales of its rows, and where they begin among all of
+  // the store, which has read them.
+  DType scale_type = DType::kF32;
+  FileExtent scales;
+  int64_t first_scale = 0;
 };
 
 struct StoredFile {
@@ -68,7 +74,8 @@ class WeightStore {
   // config.json and safetensors. Throws std::runtime_error with one line "FILE: FIELD: reason" for
   // anything malformed, truncated, unsupported or missing (std::system_error, also naming the file,
   // when the system refuses to open or map it); all tensors of the model are there afterwards, with
-  // the shapes the config demands. Reads headers only: no tensor data is touched.
+  // the shapes the config demands. Reads headers only, and the scales of INT8 rows: no other tensor
+  // data is touched.
   static std::unique_ptr<WeightStore> Open(const std::filesystem::path& path);
   ~WeightStore();
   WeightStore(const WeightStore&) = delete;
@@ -80,6 +87,8 @@ class WeightStore {
   // "blk.3.ffn_gate_exps.weight"; safetensors: one each, "blk.3.ffn_gate.7.weight").
   const std::vector<StoredTensor>& tensors() const { return tensors_; }
   uint64_t total_bytes() const;  // of tensor data
+  // Memory that the scales of INT8 rows take, as long as the store lives.
+  uint64_t row_scale_bytes() const { return row_scales_.size() * sizeof(float); }
   uint64_t expert_bytes_per_token() const;  // top_k experts of every layer
   std::string_view format() const { return format_; }  // "GGUF v3" or "safetensors"
   // The directory that holds the files: where a safetensors model keeps its tokenizer.json.
@@ -108,6 +117,11 @@ class WeightStore {
   int fd(uint32_t file) const;
 
  private:
+  // TensorView::row_scales.
+  const float* RowScales(DType type, int64_t first_scale) const {
+    return type == DType::kInt8Row ? row_scales_.data() + first_scale : nullptr;
+  }
+
   explicit WeightStore(StoreContents&& contents);
 
   ModelConfig config_;
@@ -116,6 +130,7 @@ class WeightStore {
   std::vector<StoredTensor> tensors_;
   std::map<std::string, uint32_t, std::less<>> by_name_;
   std::vector<ExpertPartExtent> experts_;  // [n_layers, n_experts, kExpertParts]
+  std::vector<float> row_scales_;          // of every row of every kInt8Row
   std::optional<GgufMetadata> gguf_metadata_;
   std::filesystem::path directory_;
   std::string_view format_;

@@ -88,6 +88,9 @@ MemoryPlan PlanFor(const EngineOptions& options, const WeightStore& store, const
       {"workspace, chunks of " + std::to_string(options.chunk_tokens) + " tokens",
        WorkspaceBytes(config, SizeOfWorkspace(options, store, options.chunk_tokens), places)},
       {"program", kSlackBytes}};
+  if (store.row_scale_bytes() > 0) {
+    plan.rows.push_back({"scales of INT8 rows", store.row_scale_bytes()});
+  }
   if (options.result_bytes) plan.rows.push_back({"results", options.result_bytes(config)});
   uint64_t fixed = 0;
   for (const BudgetRow& row : plan.rows) fixed += row.bytes;

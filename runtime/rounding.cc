@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "runtime/matmul/fast_backend.h"
+
 namespace stoker {
 
 KvTypes ChooseKvTypes(const KvChoice& choice, Precision precision, const WeightStore& store) {
@@ -19,7 +21,7 @@ bool WantsResidual(const WeightStore& store) {
   for (const StoredTensor& tensor : store.tensors()) {
     if (Info(tensor.type).block_elements == 1) continue;
     all += tensor.extent.bytes;
-    if (tensor.type == DType::kQ8_0 || tensor.type == DType::kQ6_K) fine += tensor.extent.bytes;
+    if (GainsFromResidual(tensor.type)) fine += tensor.extent.bytes;
   }
   return 2 * fine > all;
 }

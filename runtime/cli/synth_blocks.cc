@@ -6,7 +6,7 @@
 
 #include "numa/bytes.h"
 #include "numa/check.h"
-#include "runtime/kernels/half.h"
+#include "mmap/half.h"
 
 namespace stoker {
 namespace {
@@ -159,7 +159,7 @@ FastRandom::FastRandom(uint64_t seed) {
   }
 }
 
-bool CanFillRandom(DType type) { return Info(type).computable; }
+bool CanFillRandom(DType type) { return Info(type).computable && Info(type).gguf_id >= 0; }
 
 // The unit standard deviations are those of the value formula of each type for d = 1, uniform
 // quants q and the scale distribution above: sqrt(E[scale^2] * Var[q]) (or E[(q - zero)^2] where

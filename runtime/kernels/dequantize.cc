@@ -4,7 +4,7 @@
 
 #include "mmap/block_formats.h"
 #include "numa/check.h"
-#include "runtime/kernels/half.h"
+#include "mmap/half.h"
 
 // Each Decode overload writes the elements of one block. The order of the roundings (scale times
 // sub-scale first, then times the code, then minus the minimum) is that of the format's reference
@@ -58,6 +58,10 @@ void Decode(const BlockQ5_1& block, float* out) {
 void Decode(const BlockQ8_0& block, float* out) {
   const float d = F16ToF32(block.d);
   for (int j = 0; j < 32; ++j) out[j] = d * static_cast<float>(block.qs[j]);
+}
+
+void Decode(const BlockInt8Row& block, float* out) {
+  for (int j = 0; j < 32; ++j) out[j] = static_cast<float>(block.qs[j]);
 }
 
 void Decode(const BlockIQ4_NL& block, float* out) {
@@ -184,6 +188,7 @@ void DequantizeRow(DType type, const std::byte* row, float* out, int64_t n) {
     case DType::kQ5_0: return DecodeRow<BlockQ5_0, 32>(row, out, n);
     case DType::kQ5_1: return DecodeRow<BlockQ5_1, 32>(row, out, n);
     case DType::kQ8_0: return DecodeRow<BlockQ8_0, 32>(row, out, n);
+    case DType::kInt8Row: return DecodeRow<BlockInt8Row, 32>(row, out, n);
     case DType::kIQ4_NL: return DecodeRow<BlockIQ4_NL, 32>(row, out, n);
     case DType::kQ2_K: return DecodeRow<BlockQ2_K, 256>(row, out, n);
     case DType::kQ3_K: return DecodeRow<BlockQ3_K, 256>(row, out, n);

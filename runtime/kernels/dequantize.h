@@ -12,7 +12,8 @@
 namespace stoker {
 
 // out[0, n) = the n elements of type `type` that start at `row` (any alignment). n is a multiple of
-// the type's block length; the type is one with Info(type).computable.
+// the type's block length; the type is one with Info(type).computable. Of kInt8Row the codes: what
+// they are times the scale of their row is the caller's.
 void DequantizeRow(DType type, const std::byte* row, float* out, int64_t n);
 
 }  // namespace stoker

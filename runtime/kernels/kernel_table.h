@@ -27,9 +27,10 @@ struct WeightRows {
 // Rows that widen_panels puts side by side.
 inline constexpr int64_t kWideRows = 64;
 
-// The kernels of one weight type. All write y[t * y_stride + r] = sum_c W[r, c] x[t, c] for
-// t in [0, x.m), r in [0, n_rows). A result depends on its row and its token only: not on n_rows,
-// x.m or the position within a range.
+// The kernels of one weight type. Of INT8 they take the codes for the weights: the scale of a row
+// is multiplied with its results by the caller. All write y[t * y_stride + r] = sum_c W[r, c] x[t,
+// c] for t in [0, x.m), r in [0, n_rows). A result depends on its row and its token only: not on
+// n_rows, x.m or the position within a range.
 struct TypeKernels {
   // Integer activations: exact integer products per 16 or 32 elements, f32 scales and accumulation,
   // the scale of the activations last, once per group.
@@ -61,8 +62,9 @@ struct TypeKernels {
                       float* y, int64_t y_stride) noexcept;
 
   // The same for a matrix unit, which multiplies bytes and nothing else (matmul/scaled_products.h).
-  // 0 and null for formats without super-blocks and at levels without AVX-512.
-  // Bytes that code times scale takes: planes of a ScaledGroup.
+  // 0 and null for formats of 32 columns with scales and at levels without AVX-512. Rows are a
+  // whole number of groups of 256 columns. Bytes that code times scale takes: planes of a
+  // ScaledGroup.
   int planes;
   // From one group of n_panels <= 4 panels, panel_bytes apart.
   void (*scale_panels)(const std::byte* tile, int64_t panel_bytes, int64_t n_panels,

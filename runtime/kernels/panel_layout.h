@@ -19,7 +19,8 @@
 //   1 bit    byte = eight quads, quad q in bit q (Q3_K: four quads of two spans)
 //   8 bits   a quad as it is
 //
-// The head is d of the sixteen rows as f16, then m or dmin where the format has one. Scales are
+// The head is d of the sixteen rows as f16, then m or dmin where the format has one; none for
+// INT8. Scales are
 // rows of sixteen bytes, one for each weight row; spans are counted within the record:
 //   Q2_K    [4 spans] scale | minimum << 4
 //   Q6_K    [4 spans] scale
@@ -55,6 +56,7 @@ struct PanelTile {
   bool has_minimum;      // m or dmin, at Minimum()
   int scale_spans;       // spans that share a row of scales; 0: the format has none
   int high_scale_spans;  // spans that share a row of top bits; 0: none
+  bool has_scale = true;  // d
 
   constexpr int quads() const { return span / 4; }
   constexpr int spans() const { return columns / span; }
@@ -75,7 +77,9 @@ struct PanelTile {
     return scale_bytes() + high_scale_bytes() + record_spans() / sharing() * shared_bytes();
   }
   constexpr int records() const { return spans() / record_spans(); }
-  constexpr int64_t head_bytes() const { return (has_minimum ? 2 : 1) * kHalfBytes; }
+  constexpr int64_t head_bytes() const {
+    return (has_minimum ? 2 : has_scale ? 1 : 0) * kHalfBytes;
+  }
   constexpr int64_t bytes() const { return head_bytes() + records() * record_bytes(); }
 
   // From the beginning of a record, for its span s.
@@ -106,6 +110,8 @@ constexpr PanelTile PanelTileOf() {
       return {32, 32, 4, 1, true, 0, 0};
     case DType::kQ8_0:
       return {32, 32, 8, 0, false, 0, 0};
+    case DType::kInt8Row:
+      return {32, 32, 8, 0, false, 0, 0, false};
     case DType::kQ2_K:
       return {256, 16, 2, 0, true, 1, 0};
     case DType::kQ3_K:
@@ -143,6 +149,7 @@ static_assert(PanelTileOf<DType::kQ4_1>().bytes() == kPanelRows * sizeof(BlockQ4
 static_assert(PanelTileOf<DType::kQ5_0>().bytes() == kPanelRows * sizeof(BlockQ5_0));
 static_assert(PanelTileOf<DType::kQ5_1>().bytes() == kPanelRows * sizeof(BlockQ5_1));
 static_assert(PanelTileOf<DType::kQ8_0>().bytes() == kPanelRows * sizeof(BlockQ8_0));
+static_assert(PanelTileOf<DType::kInt8Row>().bytes() == kPanelRows * sizeof(BlockInt8Row));
 static_assert(PanelTileOf<DType::kIQ4_NL>().bytes() == kPanelRows * sizeof(BlockIQ4_NL));
 static_assert(PanelTileOf<DType::kQ2_K>().bytes() == kPanelRows * sizeof(BlockQ2_K));
 static_assert(PanelTileOf<DType::kQ3_K>().bytes() == kPanelRows * sizeof(BlockQ3_K));

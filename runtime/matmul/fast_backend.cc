@@ -47,9 +47,6 @@ constexpr std::chrono::microseconds kPollInterval{500};
 // Re-laid in place before they are multiplied: what stays in the second-level cache until then.
 constexpr int64_t kRelayBytes = 256 << 10;
 
-// With eight- and six-bit weights the rounding of eight-bit activations would be the larger error.
-bool WantsResidual(DType type) { return type == DType::kQ8_0 || type == DType::kQ6_K; }
-
 #if STOKER_WITH_ONEDNN
 constexpr bool kWithOneDnn = true;
 #else
@@ -97,7 +94,7 @@ class FastBackend final : public MatmulBackend {
       case Route::kDotQ8:
       case Route::kGemmQ8:
       case Route::kScaledQ8:
-        return residual_ && WantsResidual(type) ? kActQ8Residual : kActQ8;
+        return residual_ && GainsFromResidual(type) ? kActQ8Residual : kActQ8;
     }
     return kActF32;
   }
@@ -107,6 +104,7 @@ class FastBackend final : public MatmulBackend {
     STOKER_CHECK(weight.cols() == x.k());
     const TypeKernels& kernels = kernels_.For(weight.type);
     STOKER_CHECK(kernels.supported());
+    STOKER_CHECK((weight.type == DType::kInt8Row) == (weight.row_scales != nullptr));
     const uint32_t forms = FormsFor(weight.type, x.m());
     STOKER_CHECK((WithoutResidual(forms) & ~x.forms()) == 0);
     STOKER_CHECK(x.level() == kernels_.level);
@@ -169,6 +167,7 @@ class FastBackend final : public MatmulBackend {
         });
         break;
     }
+    if (weight.row_scales != nullptr) ScaleRows(weight.row_scales, begin, end, x.m(), y, y_stride);
   }
 
   WeightLayout LayoutAfter(const TensorView& weight) const override {
@@ -204,7 +203,7 @@ class FastBackend final : public MatmulBackend {
         if (!UsesPanels(weight)) return rows ? Route::kOneDnnF32 : Route::kDotF32;
         return wide ? route : Route::kDotPlain;
       case Route::kScaledQ8:
-        return scaled_ != nullptr ? route : Route::kGemmQ8;
+        return scaled_ != nullptr && weight.cols() % kGroup == 0 ? route : Route::kGemmQ8;
       default:
         return route;
     }
@@ -234,6 +233,14 @@ class FastBackend final : public MatmulBackend {
     }
   }
 #endif
+
+  // Rows [begin, end) of the results of m tokens times their scales.
+  static void ScaleRows(const float* scales, int64_t begin, int64_t end, int64_t m, float* y,
+                        int64_t y_stride) {
+    for (int64_t t = 0; t < m; ++t) {
+      for (int64_t row = begin; row < end; ++row) y[t * y_stride + row] *= scales[row];
+    }
+  }
 
   void Poll(const Worker& worker) {
     if (worker.index != 0 || !poll_) return;
@@ -369,6 +376,10 @@ class FastBackend final : public MatmulBackend {
 };
 
 }  // namespace
+
+bool GainsFromResidual(DType type) {
+  return type == DType::kQ8_0 || type == DType::kInt8Row || type == DType::kQ6_K;
+}
 
 Route ChooseRoute(IsaLevel level, Precision precision, DType type, int64_t m,
                   const MatmulTuning& tuning) {

@@ -24,6 +24,10 @@ std::unique_ptr<MatmulBackend> MakeFastBackend(Precision precision, int n_worker
                                                bool residual = true,
                                                const MatmulTuning& tuning = {});
 
+// Whether the rounding of eight-bit activations is the larger error with weights of this type, so
+// that residual rows (activations.h) are worth their time.
+bool GainsFromResidual(DType type);
+
 // How a product of m tokens is computed; for verbose output and benches.
 enum class Route {
   kOneDnnF32,      // oneDNN matmul, few rows of F32 weights, as a router has

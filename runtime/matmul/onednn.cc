@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "numa/check.h"
-#include "runtime/kernels/half.h"
+#include "mmap/half.h"
 #include "runtime/kernels/kernel_table.h"
 
 namespace stoker {

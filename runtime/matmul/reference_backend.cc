@@ -42,7 +42,9 @@ class ReferenceBackend final : public MatmulBackend {
     for (int64_t r = begin; r < end; ++r) {
       DequantizeRow(weight.type, weight.row(r), row.data(), weight.cols());
       for (int64_t t = 0; t < x.m(); ++t) {
-        y[t * y_stride + r] = DotF64(row.data(), x.f32(t), weight.cols());
+        const float product = DotF64(row.data(), x.f32(t), weight.cols());
+        y[t * y_stride + r] =
+            weight.row_scales != nullptr ? product * weight.row_scales[r] : product;
       }
     }
   }

@@ -5,7 +5,7 @@
 
 #include "numa/bytes.h"
 #include "numa/check.h"
-#include "runtime/kernels/half.h"
+#include "mmap/half.h"
 #include "runtime/kernels/panel_layout.h"
 #include "runtime/kernels/vector_ops.h"
 

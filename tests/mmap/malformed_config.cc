@@ -60,6 +60,21 @@ std::vector<MalformedCase> ConfigJsonCases() {
   cases.push_back(SetCase("quantization_config", R"({"quant_method":"gptq","bits":4})",
                           "quantised checkpoint (quant_method \"gptq\")"));
   cases.push_back(SetCase("quantization_config", "{}", "quantised checkpoint"));
+  cases.push_back(SetCase("quantization_config", R"({"quant_method":"compressed-tensors"})",
+                          "without config_groups"));
+  for (const auto& [weights, reason] :
+       {std::pair{R"("num_bits":4,"strategy":"channel")", "4 bits of type \"int\""},
+        {R"("num_bits":8,"type":"float","strategy":"channel")", "8 bits of type \"float\""},
+        {R"("num_bits":8,"strategy":"group","group_size":128)", "strategy \"group\""},
+        {R"("num_bits":8)", "strategy \"tensor\""},
+        {R"("num_bits":8,"strategy":"channel","symmetric":false)", "asymmetric weights"}}) {
+    const std::string config = R"({"quant_method":"compressed-tensors","config_groups":{"g":)"
+                               R"({"weights":{)" + std::string(weights) + "}}}}";
+    cases.push_back(CheckpointCase(
+        "compressed-tensors with " + std::string(weights),
+        [=](RawCheckpoint& c) { c.Set("quantization_config", config); }, kConfig,
+        "quantization_config", reason));
+  }
   cases.push_back(SetCase("quantization_config", "4", "expected an object"));
   cases.push_back(SetCase("hidden_act", "\"gelu\"", "\"gelu\" is not supported"));
   cases.push_back(SetCase("sliding_window", "4096", "not supported"));

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "mmap/format_error.h"
 #include "tests/mmap/malformed_cases.h"
 
 namespace stoker::test {
@@ -39,11 +40,80 @@ MalformedCase HeaderCase(std::string name, std::string header, std::string field
                   std::move(reason));
 }
 
+// A change to the checkpoint with an INT8 matrix.
+MalformedCase Int8Case(std::string name, std::function<void(RawCheckpoint&)> change,
+                       std::string file, std::string field, std::string reason,
+                       uint64_t size = 32) {
+  return CheckpointCase(
+      std::move(name),
+      [=](RawCheckpoint& c) {
+        c = Int8Checkpoint(size);
+        change(c);
+      },
+      std::move(file), std::move(field), std::move(reason));
+}
+
+void AddInt8Cases(std::vector<MalformedCase>& cases) {
+  const auto shard = [](RawCheckpoint& c) -> RawShard& { return c.shards[0].second; };
+  const std::string weight = Printable(kInt8Weight);
+  const std::string scales = Printable(kInt8Scales);
+  cases.push_back(Int8Case("INT8 without scales",
+                           [=](RawCheckpoint& c) { shard(c).tensors.pop_back(); },
+                           "model.safetensors.index.json", weight,
+                           "_scale\" is missing from the model's files"));
+  cases.push_back(Int8Case("scales across the columns",
+                           [=](RawCheckpoint& c) {
+                             shard(c).Tensor(kInt8Scales).shape = {1, 32};
+                           },
+                           kShard, scales, "one scale per row is [32, 1]"));
+  cases.push_back(Int8Case("scales of integers",
+                           [=](RawCheckpoint& c) { shard(c).Tensor(kInt8Scales).dtype = "I16"; },
+                           kShard, scales, "I16 cannot hold scales"));
+  cases.push_back(Int8Case("a scale that is no number",
+                           [=](RawCheckpoint& c) { shard(c).Tensor(kInt8Scales).fill = '\xff'; },
+                           kShard, scales, "scale of row 0 is not a number"));
+  cases.push_back(Int8Case("scales of F32 weights",
+                           [=](RawCheckpoint& c) {
+                             RawShardTensor& tensor = shard(c).Tensor(kInt8Weight);
+                             tensor.dtype = "F32";
+                             tensor.bytes *= 4;
+                           },
+                           kShard, scales, "scales of weights of type F32"));
+  cases.push_back(Int8Case("scales of nothing",
+                           [=](RawCheckpoint& c) {
+                             shard(c).Tensor(kInt8Scales).name = "model.layers.9.w1.weight_scale";
+                           },
+                           kShard, "model.layers.9.w1.weight_scale",
+                           "scales of a tensor that this model has not"));
+  cases.push_back(Int8Case("scales in two files",
+                           [=](RawCheckpoint& c) {
+                             c.shards[1].second.tensors.push_back(shard(c).Tensor(kInt8Scales));
+                             c.write_index = true;
+                           },
+                           "model.safetensors.index.json", scales, "duplicate"));
+  cases.push_back(Int8Case("INT8 rows of eight columns", [](RawCheckpoint&) {}, kShard, weight,
+                           "must be multiples of 32 columns", 8));
+  cases.push_back(Int8Case("an INT8 embedding",
+                           [=](RawCheckpoint& c) {
+                             RawShardTensor& tensor = shard(c).Tensor("model.embed_tokens.weight");
+                             tensor.dtype = "I8";
+                             tensor.bytes /= 4;
+                           },
+                           kShard, "model.embed_tokens.weight", "I8 cannot hold a weight"));
+  cases.push_back(Int8Case("zero points",
+                           [=](RawCheckpoint& c) {
+                             shard(c).Tensor(kInt8Scales).name =
+                                 std::string(kInt8Weight) + "_zero_point";
+                           },
+                           kShard, "_zero_point", "asymmetric weights are not supported"));
+}
+
 }  // namespace
 
 std::vector<MalformedCase> SafetensorsCases() {
   std::vector<MalformedCase> cases;
   const std::string x = "tensor \"x\"";
+  AddInt8Cases(cases);
 
   // Length of the header.
   cases.push_back(FileCase("empty shard", "", "file", "is empty"));

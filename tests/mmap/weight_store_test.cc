@@ -302,6 +302,23 @@ TEST_CASE("safetensors details: types, one file, ties, shared experts, postnorm,
     CHECK(store->Get("blk.0.attn_qkv.weight").type == DType::kBF16);
     CHECK(store->Get("blk.0.ffn_gate_inp.weight").type == DType::kF32);
   }
+  SECTION("INT8 rows, each with its scale") {
+    checkpoint = Int8Checkpoint();
+    checkpoint.Write(root);
+    const auto store = WeightStore::Open(root);
+    const StoredTensor& tensor = store->Get("blk.0.ffn_gate.0.weight");
+    CHECK(tensor.type == DType::kInt8Row);
+    CHECK(tensor.extent.bytes == 32 * 32);
+    CHECK(store->row_scale_bytes() == 32 * sizeof(float));
+    const TensorView view = store->ExpertView({0, 0}, ExpertPart::kGate);
+    CHECK(view.row_scales == store->View(tensor).row_scales);
+    // Every byte of the scales is their tensor's number.
+    const auto byte = static_cast<uint32_t>(checkpoint.shards[0].second.tensors.size());
+    for (int row = 0; row < 32; ++row) {
+      CHECK(view.row_scales[row] == std::bit_cast<float>(byte << 24 | byte << 16));
+    }
+    CHECK(store->ExpertView({0, 0}, ExpertPart::kUp).row_scales == nullptr);
+  }
   SECTION("shards counted from one") {
     checkpoint.shards[0].first = "model-00001-of-00002.safetensors";
     checkpoint.shards[1].first = "model-00002-of-00002.safetensors";

@@ -24,6 +24,7 @@ struct RawShardTensor {
   std::string dtype = "F32";
   uint64_t bytes = 0;
   std::string entry = {};  // the whole JSON value, instead of the true one
+  std::optional<char> fill = std::nullopt;  // every byte, instead of the tensor's number
 };
 
 struct RawShard {
@@ -36,7 +37,7 @@ struct RawShard {
   void AddF32(std::string name, std::vector<uint64_t> shape) {
     uint64_t bytes = 4;
     for (const uint64_t n : shape) bytes *= n;
-    tensors.push_back({std::move(name), std::move(shape), "F32", bytes, {}});
+    tensors.push_back({std::move(name), std::move(shape), "F32", bytes});
   }
   RawShardTensor& Tensor(std::string_view name) {
     return *std::find_if(tensors.begin(), tensors.end(),
@@ -69,7 +70,7 @@ struct RawShard {
     const std::string text = header.value_or(Header());
     std::string out = Le<uint64_t>(header_length.value_or(text.size())) + text;
     for (size_t i = 0; i < tensors.size(); ++i) {
-      out.append(tensors[i].bytes, static_cast<char>(i + 1));
+      out.append(tensors[i].bytes, tensors[i].fill.value_or(static_cast<char>(i + 1)));
     }
     return out + trailing;
   }
@@ -127,10 +128,10 @@ struct RawCheckpoint {
   }
 };
 
-inline RawCheckpoint TinyCheckpoint() {
+inline RawCheckpoint TinyCheckpoint(uint64_t size = 8) {
   RawCheckpoint checkpoint;
   checkpoint.config = {{"model_type", "\"minimax_m1\""},
-                       {"hidden_size", "8"},
+                       {"hidden_size", std::to_string(size)},
                        {"num_hidden_layers", "2"},
                        {"attn_type_list", "[0, 1]"},
                        {"num_attention_heads", "2"},
@@ -138,7 +139,7 @@ inline RawCheckpoint TinyCheckpoint() {
                        {"head_dim", "4"},
                        {"rotary_dim", "2"},
                        {"rope_theta", "10000000"},
-                       {"intermediate_size", "8"},
+                       {"intermediate_size", std::to_string(size)},
                        {"num_local_experts", "2"},
                        {"num_experts_per_tok", "2"},
                        {"shared_intermediate_size", "0"},
@@ -157,37 +158,59 @@ inline RawCheckpoint TinyCheckpoint() {
                        {"tie_word_embeddings", "false"}};
   RawShard first;
   RawShard second;
-  first.AddF32("model.embed_tokens.weight", {4, 8});
+  first.AddF32("model.embed_tokens.weight", {4, size});
   for (const int layer : {0, 1}) {
     RawShard& shard = layer == 0 ? first : second;
     const std::string b = "model.layers." + std::to_string(layer) + ".";
-    shard.AddF32(b + "input_layernorm.weight", {8});
+    shard.AddF32(b + "input_layernorm.weight", {size});
     if (layer == 0) {
-      shard.AddF32(b + "self_attn.qkv_proj.weight", {24, 8});
-      shard.AddF32(b + "self_attn.output_gate.weight", {8, 8});
+      shard.AddF32(b + "self_attn.qkv_proj.weight", {24, size});
+      shard.AddF32(b + "self_attn.output_gate.weight", {8, size});
       shard.AddF32(b + "self_attn.norm.weight", {8});
-      shard.AddF32(b + "self_attn.out_proj.weight", {8, 8});
+      shard.AddF32(b + "self_attn.out_proj.weight", {size, 8});
     } else {
-      shard.AddF32(b + "self_attn.q_proj.weight", {8, 8});
-      shard.AddF32(b + "self_attn.k_proj.weight", {4, 8});
-      shard.AddF32(b + "self_attn.v_proj.weight", {4, 8});
-      shard.AddF32(b + "self_attn.o_proj.weight", {8, 8});
+      shard.AddF32(b + "self_attn.q_proj.weight", {8, size});
+      shard.AddF32(b + "self_attn.k_proj.weight", {4, size});
+      shard.AddF32(b + "self_attn.v_proj.weight", {4, size});
+      shard.AddF32(b + "self_attn.o_proj.weight", {size, 8});
     }
-    shard.AddF32(b + "post_attention_layernorm.weight", {8});
-    shard.AddF32(b + "block_sparse_moe.gate.weight", {2, 8});
+    shard.AddF32(b + "post_attention_layernorm.weight", {size});
+    shard.AddF32(b + "block_sparse_moe.gate.weight", {2, size});
     for (const int expert : {0, 1}) {
       const std::string e = b + "block_sparse_moe.experts." + std::to_string(expert) + ".";
-      shard.AddF32(e + "w1.weight", {8, 8});
+      shard.AddF32(e + "w1.weight", {size, size});
       // The last expert of layer 0 continues in the second shard.
       RawShard& rest = expert == 1 ? second : shard;
-      rest.AddF32(e + "w2.weight", {8, 8});
-      rest.AddF32(e + "w3.weight", {8, 8});
+      rest.AddF32(e + "w2.weight", {size, size});
+      rest.AddF32(e + "w3.weight", {size, size});
     }
   }
-  second.AddF32("model.norm.weight", {8});
-  second.AddF32("lm_head.weight", {4, 8});
+  second.AddF32("model.norm.weight", {size});
+  second.AddF32("lm_head.weight", {4, size});
   checkpoint.shards = {{"model-00000-of-00002.safetensors", first},
                        {"model-00001-of-00002.safetensors", second}};
+  return checkpoint;
+}
+
+// The same with one matrix of an expert in INT8, its scales in BF16 behind it, as the
+// compressed-tensors library writes them.
+inline constexpr std::string_view kInt8Weight =
+    "model.layers.0.block_sparse_moe.experts.0.w1.weight";
+inline constexpr std::string_view kInt8Scales =
+    "model.layers.0.block_sparse_moe.experts.0.w1.weight_scale";
+
+inline RawCheckpoint Int8Checkpoint(uint64_t size = 32) {
+  RawCheckpoint checkpoint = TinyCheckpoint(size);
+  checkpoint.Set("quantization_config",
+                 R"({"quant_method":"compressed-tensors","format":"int-quantized","ignore":[],)"
+                 R"("config_groups":{"group_0":{"targets":["Linear"],"input_activations":null,)"
+                 R"("weights":{"num_bits":8,"type":"int","symmetric":true,"strategy":"channel",)"
+                 R"("group_size":null}}}})");
+  RawShard& shard = checkpoint.shards[0].second;
+  RawShardTensor& weight = shard.Tensor(kInt8Weight);
+  weight.dtype = "I8";
+  weight.bytes /= 4;
+  shard.tensors.push_back({std::string(kInt8Scales), {size, 1}, "BF16", 2 * size});
   return checkpoint;
 }
 

@@ -175,6 +175,15 @@ struct Format<DType::kQ8_0> : FormatBase<BlockQ8_0, 32, 32, 8, 0> {
 };
 
 template <>
+struct Format<DType::kInt8Row> : FormatBase<BlockInt8Row, 32, 32, 8, 0> {
+  static STOKER_INLINE void Load(const std::byte* bytes, Group* g) {
+    const auto* b = reinterpret_cast<const BlockInt8Row*>(bytes);
+    for (int j = 0; j < 8; ++j) g->codes[j] = Load32(b[j].qs);
+    g->scale[0] = g->scale[1] = _mm256_set1_ps(1.0f);
+  }
+};
+
+template <>
 struct Format<DType::kIQ4_NL> : FormatBase<BlockIQ4_NL, 32, 32, 8, 0> {
   static STOKER_INLINE void Load(const std::byte* bytes, Group* g) {
     const auto* b = reinterpret_cast<const BlockIQ4_NL*>(bytes);

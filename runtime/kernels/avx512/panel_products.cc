@@ -92,8 +92,8 @@ void Add(KernelTable* table) {
 
 void AddPanelProducts(KernelTable* table) {
   Add<DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1, DType::kQ8_0, DType::kQ2_K,
-      DType::kQ3_K, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K, DType::kIQ4_NL, DType::kIQ4_XS>(
-      table);
+      DType::kQ3_K, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K, DType::kIQ4_NL, DType::kIQ4_XS,
+      DType::kInt8Row>(table);
 }
 
 }  // namespace stoker::avx512

@@ -14,13 +14,15 @@ struct ScaledProducts {
   using L = PanelLanes;
   using F = PanelFormat<L, kType>;
   static constexpr PanelTile kTile = F::kTile;
-  static_assert(F::kSuperBlock);
+  // INT8 has no scales within a row: its codes are the plane.
+  static constexpr bool kScaled = F::kSuperBlock;
+  static_assert(kScaled || kType == DType::kInt8Row);
 
   // Q2_K: at most 15 * 3. Q3_K: scales of [-32, 31] times codes of [-4, 3] are [-124, 128], which
   // an int8 holds with the other sign; d then changes its own, which rounds nothing.
   static constexpr bool kNegated = kType == DType::kQ3_K;
-  static constexpr int kPlanes = kType == DType::kQ2_K || kNegated ? 1 : 2;
-  static constexpr int kPairs = kTile.spans() / 2;
+  static constexpr int kPlanes = kType == DType::kQ2_K || kNegated || !kScaled ? 1 : 2;
+  static constexpr int kPairs = kScaled ? kTile.spans() / 2 : 1;
 
   // The scales of sixteen rows as i16, four times each, in the order of unpack{lo,hi}_epi8 of a
   // quad.
@@ -78,6 +80,31 @@ struct ScaledProducts {
     }
   }
 
+  // A group of one panel to its rows of `to`; sums[plane] += those of each row.
+  static STOKER_INLINE void ScaleTile(const std::byte* tile, int64_t panel, ScaledGroup* to,
+                                      __m512i (&sums)[kPlanes]) {
+    const std::byte* record = tile + kTile.head_bytes();
+    for (int r = 0; r < kTile.records(); ++r, record += kTile.record_bytes()) {
+      ScaleRows rows;
+      F::LoadScales(record, &rows);
+      ScaleSpan<0>(record, rows, 4 * r, panel, to, sums);
+      ScaleSpan<1>(record, rows, 4 * r + 1, panel, to, sums);
+      ScaleSpan<2>(record, rows, 4 * r + 2, panel, to, sums);
+      ScaleSpan<3>(record, rows, 4 * r + 3, panel, to, sums);
+    }
+  }
+
+  // The same of codes without scales: their quads lie one behind the other.
+  static STOKER_INLINE void CopyCodes(const std::byte* tile, int64_t panel, ScaledGroup* to,
+                                      __m512i (&sums)[kPlanes]) {
+    const __m512i ones = _mm512_set1_epi8(1);
+    for (int64_t quad = 0; quad < kGroup / 4; ++quad) {
+      const __m512i codes = L::LoadBytes(tile + quad * kQuadBytes);
+      _mm512_store_si512(to->planes[0][quad][panel * kPanelRows], codes);
+      sums[0] = _mm512_dpbusd_epi32(sums[0], ones, codes);
+    }
+  }
+
   // Plane 0 times 128 plus plane 1.
   static STOKER_INLINE __m512i Joined(const __m512i (&planes)[kPlanes]) {
     if constexpr (kPlanes == 1) return planes[0];
@@ -93,14 +120,10 @@ struct ScaledProducts {
       L::Store(to->d + panel * kPanelRows, kNegated ? L::Negate(head.d) : head.d);
       if constexpr (F::kHasMinimum) L::Store(to->minimum + panel * kPanelRows, head.minimum);
       __m512i sums[kPlanes] = {};
-      const std::byte* record = tile + kTile.head_bytes();
-      for (int r = 0; r < kTile.records(); ++r, record += kTile.record_bytes()) {
-        ScaleRows rows;
-        F::LoadScales(record, &rows);
-        ScaleSpan<0>(record, rows, 4 * r, panel, to, sums);
-        ScaleSpan<1>(record, rows, 4 * r + 1, panel, to, sums);
-        ScaleSpan<2>(record, rows, 4 * r + 2, panel, to, sums);
-        ScaleSpan<3>(record, rows, 4 * r + 3, panel, to, sums);
+      if constexpr (kScaled) {
+        ScaleTile(tile, panel, to, sums);
+      } else {
+        CopyCodes(tile, panel, to, sums);
       }
       _mm512_store_si512(to->offset + panel * kPanelRows, _mm512_slli_epi32(Joined(sums), 7));
     }
@@ -168,7 +191,8 @@ void Add(KernelTable* table) {
 }  // namespace
 
 void AddScaledProducts(KernelTable* table) {
-  Add<DType::kQ2_K, DType::kQ3_K, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K, DType::kIQ4_XS>(table);
+  Add<DType::kQ2_K, DType::kQ3_K, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K, DType::kIQ4_XS,
+      DType::kInt8Row>(table);
 }
 
 }  // namespace stoker::avx512

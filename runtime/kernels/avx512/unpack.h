@@ -182,6 +182,19 @@ struct Format<DType::kQ8_0> : FormatBase<BlockQ8_0, 32, 32, 128> {
 };
 
 template <>
+struct Format<DType::kInt8Row> : FormatBase<BlockInt8Row, 32, 32, 128> {
+  static STOKER_INLINE Group Load(const std::byte* bytes) {
+    Group g;
+    for (int c = 0; c < 4; ++c) {
+      g.codes[c] = _mm512_xor_si512(_mm512_loadu_si512(bytes + 64 * c), Byte(0x80));
+    }
+    g.scale = _mm512_set1_ps(1.0f);
+    AddFromOffset(&g);
+    return g;
+  }
+};
+
+template <>
 struct Format<DType::kIQ4_NL> : FormatBase<BlockIQ4_NL, 32, 32, 128> {
   static STOKER_INLINE Group Load(const std::byte* bytes) {
     const auto* b = reinterpret_cast<const BlockIQ4_NL*>(bytes);

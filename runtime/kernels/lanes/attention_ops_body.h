@@ -8,7 +8,7 @@
 #include <cstdint>
 
 #include "runtime/kernels/attention_ops.h"
-#include "runtime/kernels/half.h"
+#include "mmap/half.h"
 #include "runtime/kernels/inline.h"
 
 namespace stoker {

@@ -9,8 +9,8 @@
 // tile: tiles are summed over a group of 256 columns. Both bodies, for few and for many tokens,
 // take the arithmetic from here, span after span, so their bits are the same.
 //
-// Eight-bit codes (Q8_0 and the IQ4 levels) are unsigned with 128 added where the instruction set
-// multiplies u8 x s8 of the full range (L::kUnsignedBytes), and signed elsewhere.
+// Eight-bit codes (Q8_0, INT8 and the IQ4 levels) are unsigned with 128 added where the instruction
+// set multiplies u8 x s8 of the full range (L::kUnsignedBytes), and signed elsewhere.
 
 #include <cstddef>
 #include <cstdint>
@@ -36,7 +36,8 @@ struct PanelFormat {
   static constexpr int kQuads = kTile.quads();
   static constexpr bool kSuperBlock = kTile.columns == 256;
   static constexpr bool kLevels = kType == DType::kIQ4_NL || kType == DType::kIQ4_XS;
-  static constexpr bool kEightBits = kLevels || kType == DType::kQ8_0;
+  static constexpr bool kEightBits =
+      kLevels || kType == DType::kQ8_0 || kType == DType::kInt8Row;
   static constexpr bool kSigned = kEightBits && !L::kUnsignedBytes;
   static constexpr bool kHasMinimum = kTile.has_minimum;
   static constexpr int kBits = kEightBits ? 8 : kTile.low_bits + kTile.high_bits;
@@ -63,7 +64,11 @@ struct PanelFormat {
 
   static STOKER_INLINE Head LoadHead(const std::byte* tile, int part) {
     Head head;
-    head.d = L::LoadHalves(tile + part * 2 * L::kRows);
+    if constexpr (!kTile.has_scale) {
+      head.d = L::Set(1.0f);
+    } else {
+      head.d = L::LoadHalves(tile + part * 2 * L::kRows);
+    }
     if constexpr (kHasMinimum) {
       head.minimum = L::LoadHalves(tile + kHalfBytes + part * 2 * L::kRows);
       if constexpr (kSuperBlock) head.minimum = L::Negate(head.minimum);

@@ -48,6 +48,10 @@ struct BlockOf<DType::kIQ4_NL> {
   using Type = BlockIQ4_NL;
 };
 template <>
+struct BlockOf<DType::kInt8Row> {
+  using Type = BlockInt8Row;
+};
+template <>
 struct BlockOf<DType::kQ2_K> {
   using Type = BlockQ2_K;
 };
@@ -158,7 +162,7 @@ struct PanelRepackBody {
 
   static STOKER_INLINE void WriteCodes(const Part& part) {
     constexpr int64_t kQs = QuantOffset();
-    if constexpr (kType == DType::kQ8_0) {
+    if constexpr (kType == DType::kQ8_0 || kType == DType::kInt8Row) {
       Bytes quads[8];
       part.Load(kQs, quads);
       part.Load(kQs + 16, quads + 4);
@@ -309,7 +313,9 @@ struct PanelRepackBody {
 
   static STOKER_INLINE void WriteHead(const std::byte* const* blocks, std::byte* tile) {
     for (int r = 0; r < kPanelRows; ++r) {
-      std::memcpy(tile + 2 * r, blocks[r] + offsetof(Block, d), 2);
+      if constexpr (kTile.has_scale) {
+        std::memcpy(tile + 2 * r, blocks[r] + offsetof(Block, d), 2);
+      }
       if constexpr (kTile.has_minimum) {
         std::memcpy(tile + kHalfBytes + 2 * r, blocks[r] + MinimumOffset(), 2);
       }

@@ -13,7 +13,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "runtime/kernels/half.h"
+#include "mmap/half.h"
 #include "runtime/kernels/inline.h"
 #include "runtime/kernels/kernel_table.h"
 #include "runtime/kernels/panel_layout.h"

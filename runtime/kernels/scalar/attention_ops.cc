@@ -2,7 +2,7 @@
 
 #include "runtime/kernels/attention_ops.h"
 
-#include "runtime/kernels/half.h"
+#include "mmap/half.h"
 #include "runtime/kernels/isa_tables.h"
 
 namespace stoker::scalar {

@@ -4,7 +4,7 @@
 
 #include "mmap/block_formats.h"
 #include "numa/check.h"
-#include "runtime/kernels/half.h"
+#include "mmap/half.h"
 
 namespace stoker::scalar {
 namespace {
@@ -62,6 +62,11 @@ void Unpack(const BlockQ5_1& block, int b, UnpackedGroup* out) {
 void Unpack(const BlockQ8_0& block, int b, UnpackedGroup* out) {
   const float d = F16ToF32(block.d);
   SetScales(out, 2 * b, 2, d, -128.0f * d);
+  for (int j = 0; j < 32; ++j) out->codes[32 * b + j] = static_cast<uint8_t>(block.qs[j] + 128);
+}
+
+void Unpack(const BlockInt8Row& block, int b, UnpackedGroup* out) {
+  SetScales(out, 2 * b, 2, 1.0f, -128.0f);
   for (int j = 0; j < 32; ++j) out->codes[32 * b + j] = static_cast<uint8_t>(block.qs[j] + 128);
 }
 
@@ -173,6 +178,7 @@ void UnpackGroup(DType type, const std::byte* blocks, int64_t n, UnpackedGroup* 
     case DType::kQ5_0: return UnpackBlocks<BlockQ5_0, 32>(blocks, n, out);
     case DType::kQ5_1: return UnpackBlocks<BlockQ5_1, 32>(blocks, n, out);
     case DType::kQ8_0: return UnpackBlocks<BlockQ8_0, 32>(blocks, n, out);
+    case DType::kInt8Row: return UnpackBlocks<BlockInt8Row, 32>(blocks, n, out);
     case DType::kIQ4_NL: return UnpackBlocks<BlockIQ4_NL, 32>(blocks, n, out);
     case DType::kQ2_K: return UnpackBlocks<BlockQ2_K, 256>(blocks, n, out);
     case DType::kQ3_K: return UnpackBlocks<BlockQ3_K, 256>(blocks, n, out);

@@ -8,7 +8,7 @@
 #include <limits>
 #include <vector>
 
-#include "runtime/kernels/half.h"
+#include "mmap/half.h"
 #include "tests/runtime/kernels/random_weights.h"
 #include "tests/support/catch.h"
 

@@ -53,7 +53,7 @@ TEST_CASE("exact products agree with the reference, integer ones within their ro
         // Rounding to 127 steps of the block's largest value: about 0.5 % of the norm, more with
         // the tenfold values among these activations.
         const bool residual = HasResidual(fast->FormsFor(type, m));
-        CHECK(residual == (type == DType::kQ8_0 || type == DType::kQ6_K));
+        CHECK(residual == GainsFromResidual(type));
         CHECK(test::RelativeError(Product(one, *fast, weight, x, m, level), expected) <
               (Info(type).block_elements == 1 ? 1e-6
                : residual                     ? 2e-4
@@ -72,7 +72,8 @@ TEST_CASE("the number of threads does not change a bit") {
     WARN("skipped: this process may use one CPU only");
     return;
   }
-  for (const DType type : {DType::kQ4_K, DType::kQ8_0, DType::kBF16, DType::kF32}) {
+  for (const DType type :
+       {DType::kQ4_K, DType::kQ8_0, DType::kInt8Row, DType::kBF16, DType::kF32}) {
     for (const int64_t rows : {5, 131}) {
       std::mt19937 rng(32);
       const int64_t cols = 1280;
@@ -268,6 +269,10 @@ TEST_CASE("a matrix of few rows stays as it is") {
 }
 
 TEST_CASE("routes") {
+  for (const DType type : test::kQuantizedTypes) {
+    CHECK(GainsFromResidual(type) ==
+          (type == DType::kQ8_0 || type == DType::kInt8Row || type == DType::kQ6_K));
+  }
   CHECK(ChooseRoute(IsaLevel::kScalar, Precision::kFast, DType::kQ4_K, 512) == Route::kDotQ8);
   CHECK(ChooseRoute(IsaLevel::kScalar, Precision::kExact, DType::kQ4_K, 1) == Route::kDotF32);
   CHECK(ChooseRoute(IsaLevel::kScalar, Precision::kFast, DType::kBF16, 1) == Route::kDotF32);

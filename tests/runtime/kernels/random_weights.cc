@@ -4,7 +4,8 @@
 #include <cstring>
 
 #include "mmap/block_formats.h"
-#include "runtime/kernels/half.h"
+#include "mmap/half.h"
+#include "numa/check.h"
 
 namespace stoker::test {
 namespace {
@@ -72,6 +73,7 @@ std::vector<std::byte> RandomWeights(DType type, int64_t rows, int64_t cols, std
 
 void SetRandomScales(DType type, std::mt19937& rng, double low_exponent, double high_exponent,
                      std::vector<std::byte>* bytes) {
+  if (type == DType::kInt8Row) return;  // its scales are not among its bytes
   const auto block_bytes = static_cast<size_t>(Info(type).block_bytes);
   const HalfOffsets offsets = OffsetsOf(type);
   for (size_t at = 0; at < bytes->size(); at += block_bytes) {
@@ -90,6 +92,16 @@ std::vector<float> RandomActivations(int64_t n, std::mt19937& rng) {
   return values;
 }
 
+const float* RowScales(int64_t rows) {
+  static const std::vector<float> scales = [] {
+    std::vector<float> values(1 << 12);
+    for (size_t i = 0; i < values.size(); ++i) values[i] = 0.01f * static_cast<float>(i % 7 + 1);
+    return values;
+  }();
+  STOKER_CHECK(rows <= static_cast<int64_t>(scales.size()));
+  return scales.data();
+}
+
 TensorView MatrixView(DType type, int64_t rows, int64_t cols, const std::vector<std::byte>& bytes) {
   TensorView view;
   view.type = type;
@@ -97,6 +109,7 @@ TensorView MatrixView(DType type, int64_t rows, int64_t cols, const std::vector<
   view.n_dims = 2;
   view.data = bytes.data();
   view.bytes = bytes.size();
+  if (type == DType::kInt8Row) view.row_scales = RowScales(rows);
   return view;
 }
 

@@ -16,7 +16,8 @@ namespace stoker::test {
 
 inline constexpr DType kQuantizedTypes[] = {
     DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1, DType::kQ8_0,   DType::kQ2_K,
-    DType::kQ3_K, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K, DType::kIQ4_NL, DType::kIQ4_XS};
+    DType::kQ3_K, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K, DType::kIQ4_NL, DType::kIQ4_XS,
+    DType::kInt8Row};
 inline constexpr DType kPlainTypes[] = {DType::kF32, DType::kF16, DType::kBF16};
 
 // The levels this machine has, the scalar one first.
@@ -34,6 +35,10 @@ void SetRandomScales(DType type, std::mt19937& rng, double low_exponent, double 
 // Normal values, a few of them ten times as large, as activations are.
 std::vector<float> RandomActivations(int64_t n, std::mt19937& rng);
 
+// Different ones for neighbouring rows; they live as long as the process.
+const float* RowScales(int64_t rows);
+
+// With RowScales where the type wants them.
 TensorView MatrixView(DType type, int64_t rows, int64_t cols, const std::vector<std::byte>& bytes);
 
 }  // namespace stoker::test

@@ -42,7 +42,8 @@ struct Matrix {
       kernels.repack({bytes.data() + row * row_bytes, row_bytes, std::min(kPanelRows, rows - row)},
                      k, panels.data() + row * row_bytes);
     }
-    CHECK(kernels.planes == (type == DType::kQ2_K || type == DType::kQ3_K ? 1 : 2));
+    const bool fits = type == DType::kQ2_K || type == DType::kQ3_K || type == DType::kInt8Row;
+    CHECK(kernels.planes == (fits ? 1 : 2));
   }
 };
 
@@ -82,7 +83,7 @@ TEST_CASE("the bits of the panel kernels, for every format with planes") {
                     test::RandomActivations(m * k, rng));
     }
   }
-  CHECK(n_types == 6);
+  CHECK(n_types == 7);
 }
 
 TEST_CASE("the largest codes and scales fit their planes") {
@@ -97,7 +98,8 @@ TEST_CASE("the largest codes and scales fit their planes") {
     for (int64_t t = 0; t < m; ++t) x[static_cast<size_t>(t * k + t)] = t % 2 == 0 ? 1.0f : -1.0f;
     for (const int pattern : {0x00, 0xff, 0x0f, 0xf0, 0x80, 0x7f}) {
       std::mt19937 rng(22);
-      std::vector<std::byte> bytes(static_cast<size_t>(rows * Info(type).block_bytes),
+      std::vector<std::byte> bytes(static_cast<size_t>(rows * k / Info(type).block_elements *
+                                                       Info(type).block_bytes),
                                    static_cast<std::byte>(pattern));
       test::SetRandomScales(type, rng, -1.0, -0.5, &bytes);
       CheckSameBits(scaled.get(), type, rows, k, m, bytes, x);
