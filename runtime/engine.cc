@@ -92,10 +92,12 @@ uint32_t ExpertInputForms(const WeightStore& store, const MatmulBackend& matmul,
   return forms;
 }
 
-// The types of matrices that products read, each once.
+// The types of matrices that products read, each once; not the routers', which are small.
 std::vector<DType> MatrixTypes(const WeightStore& store) {
   std::vector<DType> types;
   for (const StoredTensor& tensor : store.tensors()) {
+    const size_t n_dims = tensor.shape.size();
+    if (n_dims < 2 || tensor.shape[n_dims - 2] < kSmallRows) continue;
     if (std::find(types.begin(), types.end(), tensor.type) == types.end()) {
       types.push_back(tensor.type);
     }

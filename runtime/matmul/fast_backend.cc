@@ -31,6 +31,18 @@ constexpr int64_t kResidualTokens = 512;
 // rows anyone has (100,000 columns of 8.5 bits), 256 rows of common ones.
 constexpr int64_t kPanelScratchBytes = 2 << 20;
 
+// Both results of a block for a tile of tokens.
+constexpr int64_t kResidualBytes = 2 * kResidualTokens * kBlockRows * sizeof(float);
+
+int64_t KernelScratchBytes(const KernelTable& kernels) {
+  return DivCeil<int64_t>(kernels.gemm_scratch_bytes, 64) * 64;
+}
+// Of one worker: the kernel's own, then results of residual products, then panels of rows that lie
+// in the file's layout.
+int64_t ScratchBytes(const KernelTable& kernels) {
+  return KernelScratchBytes(kernels) + kResidualBytes + kPanelScratchBytes;
+}
+
 // Tokens from which oneDNN multiplies panels of F32, F16 and BF16 (measured on Zen 4: with AVX-512
 // our own kernels make up to 94 % of the multiply-adds there can be, but read every token once per
 // panel; with AVX2 half of them). Of BF16 in parts: where there is a matrix unit. Not calibrated,
@@ -73,8 +85,8 @@ class FastBackend final : public MatmulBackend {
 #endif
     // Scratch of one worker per piece, so that first touch puts it beside its worker.
     for (int w = 0; w < n_workers; ++w) {
-      scratch_.push_back(NodeBuffer::Allocate(
-          KernelScratchBytes() + kResidualBytes + kPanelScratchBytes, "matmul scratch"));
+      scratch_.push_back(
+          NodeBuffer::Allocate(static_cast<size_t>(ScratchBytes(kernels_)), "matmul scratch"));
     }
     if (precision == Precision::kFast && level == IsaLevel::kAvx512 && tuning.scales_any()) {
       scaled_ = ScaledProducts::Make(n_workers);
@@ -250,13 +262,7 @@ class FastBackend final : public MatmulBackend {
     last_poll_ = now;
   }
 
-  // Scratch of one worker: the kernel's own, then both results of a block for a tile of tokens,
-  // then panels of rows that lie in the file's layout.
-  static constexpr int64_t kResidualBytes = 2 * kResidualTokens * kBlockRows * sizeof(float);
-
-  int64_t KernelScratchBytes() const {
-    return DivCeil<int64_t>(kernels_.gemm_scratch_bytes, 64) * 64;
-  }
+  // See ScratchBytes.
   std::byte* Scratch(const Worker& worker) {
     return scratch_[static_cast<size_t>(worker.index)].data();
   }
@@ -301,7 +307,7 @@ class FastBackend final : public MatmulBackend {
         std::min(kBlockRows, kPanelScratchBytes / panel_bytes * kPanelRows);
     const int64_t relay_rows =
         std::clamp(kRelayBytes / panel_bytes * kPanelRows, kPanelRows, kBlockRows);
-    std::byte* const scratch = Scratch(worker) + KernelScratchBytes() + kResidualBytes;
+    std::byte* const scratch = Scratch(worker) + KernelScratchBytes(kernels_) + kResidualBytes;
     for (int64_t row = begin; row < end;) {
       const int64_t limit = row < whole ? std::min(end, whole) : end;
       if (weight.layout == WeightLayout::kPanels && row < whole) {
@@ -348,7 +354,8 @@ class FastBackend final : public MatmulBackend {
   void MultiplyResidual(const Worker& worker, Route route, const TypeKernels& kernels,
                         const Block& block, const Activations& x, float* y, int64_t y_stride) {
     const Q8Rows pairs = x.q8_residual_rows();
-    auto* const products = reinterpret_cast<float*>(Scratch(worker) + KernelScratchBytes());
+    auto* const products =
+        reinterpret_cast<float*>(Scratch(worker) + KernelScratchBytes(kernels_));
     for (int64_t t = 0; t < x.m(); t += kResidualTokens) {
       const int64_t n = std::min(kResidualTokens, x.m() - t);
       MultiplyQ8(worker, route, kernels, block, SliceRows(pairs, 2 * t, 2 * n), products,
@@ -376,6 +383,15 @@ class FastBackend final : public MatmulBackend {
 };
 
 }  // namespace
+
+uint64_t FastBackendBytes(IsaLevel level, int n_workers) {
+  int64_t bytes = ScratchBytes(KernelsFor(level));
+  if (level == IsaLevel::kAvx512) bytes += ScaledProducts::ScratchBytes();
+#if STOKER_WITH_ONEDNN
+  bytes += WideProducts::ScratchBytes(MatmulTuning().splits_bf16());
+#endif
+  return static_cast<uint64_t>(bytes * n_workers);
+}
 
 bool GainsFromResidual(DType type) {
   return type == DType::kQ8_0 || type == DType::kInt8Row || type == DType::kQ6_K;

@@ -24,6 +24,9 @@ std::unique_ptr<MatmulBackend> MakeFastBackend(Precision precision, int n_worker
                                                bool residual = true,
                                                const MatmulTuning& tuning = {});
 
+// Memory that the workers' scratch may take, at most.
+uint64_t FastBackendBytes(IsaLevel level, int n_workers);
+
 // Whether the rounding of eight-bit activations is the larger error with weights of this type, so
 // that residual rows (activations.h) are worth their time.
 bool GainsFromResidual(DType type);

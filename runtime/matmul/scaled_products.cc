@@ -104,9 +104,12 @@ struct ScaledProducts::Scratch {
   std::byte* micro_kernel() { return reinterpret_cast<std::byte*>(this + 1); }
 };
 
+int64_t ScaledProducts::ScratchBytes() { return sizeof(Scratch); }
+
 NodeBuffer ScaledProducts::AllocateScratch() const {
-  return NodeBuffer::Allocate(sizeof(Scratch) + micro_kernels_->scratch_bytes(),
-                              "matrix unit scratch");
+  return NodeBuffer::Allocate(
+      static_cast<size_t>(ScratchBytes()) + micro_kernels_->scratch_bytes(),
+      "matrix unit scratch");
 }
 
 ScaledProducts::ScaledProducts(int n_workers) : micro_kernels_(std::make_unique<MicroKernels>()) {

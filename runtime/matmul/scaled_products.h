@@ -28,6 +28,8 @@ class ScaledProducts {
   static std::unique_ptr<ScaledProducts> Make(int n_workers);
   ~ScaledProducts();
 
+  static int64_t ScratchBytes();  // of one worker, but for what the micro-kernel itself wants (KB)
+
   // As TypeKernels::gemm_panels, of a type whose `planes` is not 0. row_bytes: of a weight row.
   void Multiply(int worker, const TypeKernels& kernels, const std::byte* panels, int64_t row_bytes,
                 int64_t n_rows, const Q8Rows& x, float* y, int64_t y_stride) noexcept;

@@ -14,6 +14,7 @@
 #include "numa/node_buffer.h"
 #include "runtime/kernels/panel_layout.h"
 #include "runtime/matmul/activations.h"
+#include "runtime/matmul/fast_backend.h"
 #include "runtime/matmul/scaled_products.h"
 
 namespace stoker {
@@ -58,7 +59,8 @@ KeptValues ValuesOf(const KernelTable& kernels, int64_t cols,
 class Bench {
  public:
   Bench(const KernelTable& kernels, DType type, int64_t cols)
-      : kernels_(kernels.For(type)),
+      : type_(type),
+        kernels_(kernels.For(type)),
         row_bytes_(cols / Info(type).block_elements * Info(type).block_bytes),
         panels_(NodeBuffer::Allocate(static_cast<size_t>(row_bytes_ * kRows), "calibration")),
         scratch_(NodeBuffer::Allocate(static_cast<size_t>(kernels.gemm_scratch_bytes),
@@ -72,6 +74,18 @@ class Bench {
     activations_.Prepare(Worker{}, x_.data(), kMostTokens, cols, cols, kActQ8);
   }
 
+  // Of the route that the backend takes without a choice: F32, F16 and BF16.
+  double PlainSeconds(int64_t m, MatmulBackend* backend) {
+    TensorView weight;
+    weight.type = type_;
+    weight.n_dims = 2;
+    weight.shape = {kRows, activations_.k(), 1, 1};
+    weight.data = panels_.data();
+    weight.bytes = panels_.size();
+    weight.layout = WeightLayout::kPanels;
+    activations_.Prepare(Worker{}, x_.data(), m, activations_.k(), activations_.k(), kActF32);
+    return BestSeconds([&] { backend->Multiply(Worker{}, weight, activations_, y(), kRows); });
+  }
   double DotSeconds(int64_t m) {
     return BestSeconds([&] { kernels_.dot_panels(panels_.data(), kRows, Rows(m), y(), kRows); });
   }
@@ -94,6 +108,7 @@ class Bench {
   Q8Rows Rows(int64_t m) { return SliceRows(activations_.q8_rows(), 0, m); }
   float* y() { return y_.data(); }
 
+  DType type_;
   const TypeKernels& kernels_;
   int64_t row_bytes_;
   NodeBuffer panels_;
@@ -137,13 +152,19 @@ Calibration Calibrate(const KernelTable& kernels, std::span<const DType> types, 
     }
     return *value;
   };
+  std::unique_ptr<MatmulBackend> backend;
+  const auto the_backend = [&] {
+    if (!backend) backend = MakeFastBackend(Precision::kFast, 1, kernels.level);
+    return backend.get();
+  };
   const auto micro_kernels = [&] {
     if (!scaled) scaled = ScaledProducts::Make(1);
     return scaled->get();
   };
   for (const DType type : types) {
     const TypeKernels& both = kernels.For(type);
-    if (both.gemm_panels == nullptr) continue;
+    const bool plain = both.dot_plain != nullptr;
+    if (both.gemm_panels == nullptr && !plain) continue;
     std::optional<Bench> bench;
     const auto the_bench = [&]() -> Bench& {
       if (!bench) bench.emplace(kernels, type, cols);
@@ -151,11 +172,13 @@ Calibration Calibrate(const KernelTable& kernels, std::span<const DType> types, 
     };
     const std::string name(Info(type).name);
     const auto gemm = [&](int64_t m) { return the_bench().GemmSeconds(m); };
-    constexpr int64_t kMostGemm = MatmulTuning::kMostGemmTokens;
-    result.tuning.set_gemm_tokens(type, kept_or(name, kMostGemm, [&] {
-      return TokensFrom(kGemmTokens, kMostGemm, gemm,
-                        [&](int64_t m) { return the_bench().DotSeconds(m); });
-    }));
+    if (!plain) {
+      constexpr int64_t kMostGemm = MatmulTuning::kMostGemmTokens;
+      result.tuning.set_gemm_tokens(type, kept_or(name, kMostGemm, [&] {
+        return TokensFrom(kGemmTokens, kMostGemm, gemm,
+                          [&](int64_t m) { return the_bench().DotSeconds(m); });
+      }));
+    }
     if (both.planes > 0) {
       result.tuning.set_scaled_tokens(type, kept_or(name + ".scaled", MatmulTuning::kNever, [&] {
         if (micro_kernels() == nullptr) return MatmulTuning::kNever;
@@ -167,8 +190,10 @@ Calibration Calibrate(const KernelTable& kernels, std::span<const DType> types, 
     for (size_t i = 0; i < ProductRates::kTokens.size(); ++i) {
       const int64_t m = ProductRates::kTokens[i];
       const int64_t mega = kept_or(name + ".rate" + std::to_string(m), kMostMega, [&] {
-        const double seconds = m >= result.tuning.scaled_tokens(type) && micro_kernels() != nullptr
-                                   ? the_bench().ScaledSeconds(m, micro_kernels())
+        const bool in_unit =
+            !plain && m >= result.tuning.scaled_tokens(type) && micro_kernels() != nullptr;
+        const double seconds = plain     ? the_bench().PlainSeconds(m, the_backend())
+                               : in_unit ? the_bench().ScaledSeconds(m, micro_kernels())
                                : m >= result.tuning.gemm_tokens(type) ? gemm(m)
                                                                       : the_bench().DotSeconds(m);
         return std::clamp(static_cast<int64_t>(the_bench().Operations(m) / seconds / 1e6),

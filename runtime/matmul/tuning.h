@@ -93,11 +93,12 @@ struct Calibration {
   std::string source;  // for verbose output: "measured in 24 ms", or the file it was found in
 };
 
-// The choices for these types, of those that have panel kernels: timed on some thousand rows of
-// `cols` columns, which no second-level cache holds, for up to half a second each. From
-// `directory` where it has them for this machine, these kernels and this row length; measured and
-// written there otherwise. A file that cannot be read or written costs the measurement and nothing
-// else; an empty path means there is none.
+// The choices for these types and the rates of their products, of those that have panel kernels
+// (F32, F16 and BF16 have rates only: their routes round differently and are not chosen by time):
+// timed on some thousand rows of `cols` columns, which no second-level cache holds, for up to half
+// a second each. From `directory` where it has them for this machine, these kernels and this row
+// length; measured and written there otherwise. A file that cannot be read or written costs the
+// measurement and nothing else; an empty path means there is none.
 Calibration Calibrate(const KernelTable& kernels, std::span<const DType> types, int64_t cols,
                       const std::filesystem::path& directory);
 

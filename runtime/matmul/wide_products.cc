@@ -81,9 +81,13 @@ uint16_t* WideProducts::PartsOf(int worker) const {
 
 WideProducts::WideProducts(OneDnn* onednn, int n_workers, bool split_bf16) : onednn_(onednn) {
   for (int w = 0; w < n_workers; ++w) {
-    scratch_.push_back(NodeBuffer::Allocate(sizeof(Scratch) + (split_bf16 ? kPartsBytes : 0),
+    scratch_.push_back(NodeBuffer::Allocate(static_cast<size_t>(ScratchBytes(split_bf16)),
                                             "scratch of f32 products"));
   }
+}
+
+int64_t WideProducts::ScratchBytes(bool split_bf16) {
+  return static_cast<int64_t>(sizeof(Scratch)) + (split_bf16 ? kPartsBytes : 0);
 }
 
 void WideProducts::Multiply(int worker, const TypeKernels& kernels, const std::byte* panels,

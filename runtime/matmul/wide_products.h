@@ -25,6 +25,8 @@ class WideProducts {
   // the workers' scratch (under 5 MiB each, 1 MiB without split_bf16) cannot be had.
   WideProducts(OneDnn* onednn, int n_workers, bool split_bf16);
 
+  static int64_t ScratchBytes(bool split_bf16);  // of one worker
+
   // As TypeKernels::dot_plain. row_bytes: of a weight row.
   void Multiply(int worker, const TypeKernels& kernels, const std::byte* panels, int64_t row_bytes,
                 int64_t n_rows, const F32Rows& x, float* y, int64_t y_stride) noexcept;
