@@ -492,12 +492,19 @@ PagerOptions Engine::pager_options() const {
 
 std::string Engine::TuningLine() const {
   const Parts& parts = *parts_;
-  std::string types;
+  std::string types, plain;
+  const MatmulTuning& tuning = parts.calibration.tuning;
   for (const DType type : MatrixTypes(*parts.store)) {
+    if (ActiveKernels().For(type).dot_plain != nullptr) {
+      const int64_t tokens = OneDnnTokens(ActiveIsaLevel(), type, tuning);
+      if (tokens == MatmulTuning::kNever) continue;
+      plain += (plain.empty() ? "" : ", ") + std::string(Info(type).name) + " from " +
+               std::to_string(tokens);
+    }
     if (ActiveKernels().For(type).gemm_panels == nullptr) continue;
     types += (types.empty() ? "" : ", ") + std::string(Info(type).name) + " from " +
-             std::to_string(parts.calibration.tuning.gemm_tokens(type));
-    const int64_t scaled = parts.calibration.tuning.scaled_tokens(type);
+             std::to_string(tuning.gemm_tokens(type));
+    const int64_t scaled = tuning.scaled_tokens(type);
     if (ActiveKernels().For(type).planes > 0 && scaled < MatmulTuning::kNever) {
       types += " (micro-kernel from " + std::to_string(scaled) + ")";
     }
@@ -506,6 +513,10 @@ std::string Engine::TuningLine() const {
   if (!types.empty() && !parts.calibration.source.empty()) {
     line = "matmul: panels unpacked first: " + types + " tokens on (" + parts.calibration.source +
            ")";
+  }
+  if (!plain.empty()) {
+    line += (line.empty() ? "matmul: " : "; ") + std::string("through oneDNN: ") + plain +
+            " tokens on";
   }
   if (parts.device && !parts.device->source.empty()) {
     const PagerOptions& pager = parts.device->pager;

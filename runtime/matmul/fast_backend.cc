@@ -65,6 +65,10 @@ constexpr bool kWithOneDnn = true;
 constexpr bool kWithOneDnn = false;
 #endif
 
+bool Splits(DType type, const MatmulTuning& tuning) {
+  return type == DType::kBF16 && tuning.splits_bf16();
+}
+
 class FastBackend final : public MatmulBackend {
  public:
   FastBackend(Precision precision, int n_workers, IsaLevel level, bool residual,
@@ -384,6 +388,12 @@ class FastBackend final : public MatmulBackend {
 
 }  // namespace
 
+int64_t OneDnnTokens(IsaLevel level, DType type, const MatmulTuning& tuning) {
+  if (!kWithOneDnn) return MatmulTuning::kNever;
+  if (Splits(type, tuning)) return kSplitTokens;
+  return level == IsaLevel::kAvx512 ? kAvx512WideTokens : kAvx2WideTokens;
+}
+
 uint64_t FastBackendBytes(IsaLevel level, int n_workers) {
   int64_t bytes = ScratchBytes(KernelsFor(level));
   if (level == IsaLevel::kAvx512) bytes += ScaledProducts::ScratchBytes();
@@ -401,11 +411,8 @@ Route ChooseRoute(IsaLevel level, Precision precision, DType type, int64_t m,
                   const MatmulTuning& tuning) {
   const TypeKernels& kernels = KernelsFor(level).For(type);
   if (kernels.dot_plain != nullptr) {
-    if (!kWithOneDnn) return Route::kDotPlain;
-    const bool splits = type == DType::kBF16 && tuning.splits_bf16();
-    if (splits && m >= kSplitTokens) return Route::kOneDnnBf16;
-    const int64_t wide = level == IsaLevel::kAvx512 ? kAvx512WideTokens : kAvx2WideTokens;
-    return m >= wide ? Route::kOneDnnWidened : Route::kDotPlain;
+    if (m < OneDnnTokens(level, type, tuning)) return Route::kDotPlain;
+    return Splits(type, tuning) ? Route::kOneDnnBf16 : Route::kOneDnnWidened;
   }
   const bool quantised = kernels.dot_panels != nullptr || kernels.dot_q8 != nullptr;
   if (precision == Precision::kExact || !quantised) return Route::kDotF32;

@@ -24,6 +24,10 @@ std::unique_ptr<MatmulBackend> MakeFastBackend(Precision precision, int n_worker
                                                bool residual = true,
                                                const MatmulTuning& tuning = {});
 
+// Tokens from which products of F32, F16 and BF16 weights go through oneDNN; MatmulTuning::kNever
+// in a build without it.
+int64_t OneDnnTokens(IsaLevel level, DType type, const MatmulTuning& tuning);
+
 // Memory that the workers' scratch may take, at most.
 uint64_t FastBackendBytes(IsaLevel level, int n_workers);
 

@@ -75,6 +75,7 @@ void CompareJson(std::string_view text) {
 
 std::vector<std::string> Seeds() {
   const test::RawCheckpoint checkpoint = test::TinyCheckpoint();
+  const test::RawCheckpoint int8 = test::Int8Checkpoint();
   test::RawCheckpoint hf = checkpoint;
   hf.Set("layer_types", R"(["linear_attention", "full_attention"])");
   hf.Set("rope_parameters", R"({"rope_type":"default","partial_rotary_factor":0.5})");
@@ -84,6 +85,8 @@ std::vector<std::string> Seeds() {
           "\x01" + checkpoint.IndexText(),
           "\x02" + checkpoint.ConfigText(),
           "\x02" + hf.ConfigText(),
+          std::string("\0", 1) + int8.shards[0].second.Build(),
+          "\x02" + int8.ConfigText(),
           "\x03" R"({"a":[1,-2.5e3,true,null,"\u00e9\ud83d\ude00"]})"};
 }
 
