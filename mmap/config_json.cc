@@ -119,6 +119,11 @@ void CheckQuantization(const Fields& fields) {
     if (bits != 8 || type != "int") {
       fail(", " + std::to_string(bits.value_or(0)) + " bits of type \"" + Printable(type) + "\"");
     }
+    const std::string format = group->FindString("format").value_or(
+        quantization->FindString("format").value_or("int-quantized"));
+    if (format != "int-quantized" && format != "naive-quantized") {
+      fail(", format \"" + Printable(format) + "\"");
+    }
     if (strategy != "channel") fail(", strategy \"" + Printable(strategy) + "\"");
     if (!weights->FindBool("symmetric").value_or(true)) fail(", asymmetric weights");
   }

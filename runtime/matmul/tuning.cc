@@ -164,6 +164,7 @@ Calibration Calibrate(const KernelTable& kernels, std::span<const DType> types, 
   for (const DType type : types) {
     const TypeKernels& both = kernels.For(type);
     const bool plain = both.dot_plain != nullptr;
+    const bool has_planes = both.planes > 0 && cols % kGroup == 0;
     if (both.gemm_panels == nullptr && !plain) continue;
     std::optional<Bench> bench;
     const auto the_bench = [&]() -> Bench& {
@@ -179,7 +180,7 @@ Calibration Calibrate(const KernelTable& kernels, std::span<const DType> types, 
                           [&](int64_t m) { return the_bench().DotSeconds(m); });
       }));
     }
-    if (both.planes > 0) {
+    if (has_planes) {
       result.tuning.set_scaled_tokens(type, kept_or(name + ".scaled", MatmulTuning::kNever, [&] {
         if (micro_kernels() == nullptr) return MatmulTuning::kNever;
         return TokensFrom(
@@ -191,7 +192,7 @@ Calibration Calibrate(const KernelTable& kernels, std::span<const DType> types, 
       const int64_t m = ProductRates::kTokens[i];
       const int64_t mega = kept_or(name + ".rate" + std::to_string(m), kMostMega, [&] {
         const bool in_unit =
-            !plain && m >= result.tuning.scaled_tokens(type) && micro_kernels() != nullptr;
+            has_planes && m >= result.tuning.scaled_tokens(type) && micro_kernels() != nullptr;
         const double seconds = plain     ? the_bench().PlainSeconds(m, the_backend())
                                : in_unit ? the_bench().ScaledSeconds(m, micro_kernels())
                                : m >= result.tuning.gemm_tokens(type) ? gemm(m)

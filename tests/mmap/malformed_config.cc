@@ -67,6 +67,8 @@ std::vector<MalformedCase> ConfigJsonCases() {
         {R"("num_bits":8,"type":"float","strategy":"channel")", "8 bits of type \"float\""},
         {R"("num_bits":8,"strategy":"group","group_size":128)", "strategy \"group\""},
         {R"("num_bits":8)", "strategy \"tensor\""},
+        {R"("num_bits":8,"strategy":"channel"},"format":"pack-quantized","output_activations":{)",
+         "format \"pack-quantized\""},
         {R"("num_bits":8,"strategy":"channel","symmetric":false)", "asymmetric weights"}}) {
     const std::string config = R"({"quant_method":"compressed-tensors","config_groups":{"g":)"
                                R"({"weights":{)" + std::string(weights) + "}}}}";

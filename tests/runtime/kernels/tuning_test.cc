@@ -78,6 +78,22 @@ TEST_CASE("without a place to keep them measurements are made every time") {
   CHECK(Calibrate(kernels, kTypes, 512, "/proc/nothing").source.starts_with("measured in "));
 }
 
+TEST_CASE("plain types have rates, and INT8 rows need not be whole groups") {
+  const KernelTable& kernels = ActiveKernels();
+  if (!HasChoice()) return;
+  constexpr std::array types = {DType::kF32, DType::kF16, DType::kBF16, DType::kInt8Row};
+  for (const int64_t cols : {288, 512}) {
+    const Calibration made = Calibrate(kernels, types, cols, "");
+    for (const DType type : types) {
+      CAPTURE(Info(type).name, cols);
+      for (const int64_t tokens : ProductRates::kTokens) {
+        CHECK(made.rates.At(type, tokens) != ProductRates::kDefault);
+        CHECK(made.rates.At(type, tokens) >= 1e6);
+      }
+    }
+  }
+}
+
 TEST_CASE("a choice changes no bit") {
   if (!HasChoice()) return;
   MatmulTuning early;
