@@ -55,14 +55,14 @@ run() {
   echo "exit code $?" >> /out/$name.log
 }
 case $STOKER_NODES in
-  1) even=shard some=144M ;;
-  2) even=shard:1,1 uneven=shard:3,1 some=147M ;;
-  4) even=shard:1,1,1,1 uneven=shard:3,1,2,2 some=150M ;;
+  1) even=shard some=126M ;;
+  2) even=shard:1,1 uneven=shard:3,1 some=129M ;;
+  4) even=shard:1,1,1,1 uneven=shard:3,1,2,2 some=132M ;;
 esac
 run off --numa off
 run shard --numa $even
 run again --numa auto
-run paged --numa $even --mode paged --io uring --memory 160M
+run paged --numa $even --mode paged --io uring --memory 142M
 if [ "$STOKER_NODES" != 1 ]; then
   run uneven --numa $uneven
   run node --numa node:1
