@@ -37,8 +37,9 @@ void KeptValues::Set(std::string_view name, int64_t value) {
   changed_ = true;
 }
 
-void KeptValues::Keep() {
-  if (!changed_ || path_.empty()) return;
+bool KeptValues::Keep() {
+  if (!changed_) return true;
+  if (path_.empty()) return false;
   std::string text = key_ + "\n";
   for (const auto& [name, value] : values_) text += name + " " + std::to_string(value) + "\n";
   try {
@@ -47,8 +48,9 @@ void KeptValues::Keep() {
     file.Write(text);
     file.Commit();
     changed_ = false;
+    return true;
   } catch (const std::exception&) {
-    // Then the next run measures again.
+    return false;  // then the next run measures again
   }
 }
 

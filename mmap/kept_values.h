@@ -22,8 +22,8 @@ class KeptValues {
   // nullopt also for what lies outside [least, most].
   std::optional<int64_t> Find(std::string_view name, int64_t least, int64_t most) const;
   void Set(std::string_view name, int64_t value);
-  // Writes the file if anything was set.
-  void Keep();
+  // Writes the file if anything was set; false when it cannot be.
+  bool Keep();
 
   const std::filesystem::path& path() const { return path_; }
 

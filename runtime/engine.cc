@@ -497,9 +497,9 @@ std::string Engine::TuningLine() const {
   for (const DType type : MatrixTypes(*parts.store)) {
     if (ActiveKernels().For(type).dot_plain != nullptr) {
       const int64_t tokens = OneDnnTokens(ActiveIsaLevel(), type, tuning);
-      if (tokens == MatmulTuning::kNever) continue;
-      plain += (plain.empty() ? "" : ", ") + std::string(Info(type).name) + " from " +
-               std::to_string(tokens);
+      plain += (plain.empty() ? "" : ", ") + std::string(Info(type).name) +
+               (tokens == MatmulTuning::kNever ? " never"
+                                               : " from " + std::to_string(tokens) + " tokens on");
     }
     if (ActiveKernels().For(type).gemm_panels == nullptr) continue;
     types += (types.empty() ? "" : ", ") + std::string(Info(type).name) + " from " +
@@ -515,8 +515,7 @@ std::string Engine::TuningLine() const {
            ")";
   }
   if (!plain.empty()) {
-    line += (line.empty() ? "matmul: " : "; ") + std::string("through oneDNN: ") + plain +
-            " tokens on";
+    line += (line.empty() ? "matmul: " : "; ") + std::string("through oneDNN: ") + plain;
   }
   if (parts.device && !parts.device->source.empty()) {
     const PagerOptions& pager = parts.device->pager;

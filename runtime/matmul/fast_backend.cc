@@ -43,15 +43,12 @@ int64_t ScratchBytes(const KernelTable& kernels) {
   return KernelScratchBytes(kernels) + kResidualBytes + kPanelScratchBytes;
 }
 
-// Tokens from which oneDNN multiplies panels of F32, F16 and BF16 (measured on Zen 4: with AVX-512
-// our own kernels make up to 94 % of the multiply-adds there can be, but read every token once per
-// panel; with AVX2 half of them). Of BF16 in parts: where there is a matrix unit. Not calibrated,
-// for they round differently.
+// Built in: tokens from which oneDNN multiplies panels of F32, F16 and BF16 (measured on Zen 4:
+// with AVX-512 our own kernels make up to 94 % of the multiply-adds there can be, but read every
+// token once per panel; with AVX2 half of them). Of BF16 in parts: where there is a matrix unit.
 constexpr int64_t kAvx512WideTokens = 256;
 constexpr int64_t kAvx2WideTokens = 16;
 constexpr int64_t kSplitTokens = 16;
-// Of short rows a product takes less time than its first use takes to compile.
-constexpr int64_t kOneDnnColumns = 1024;
 
 // A drive reads a few MB meanwhile, less than is in flight while somebody looks.
 constexpr std::chrono::microseconds kPollInterval{500};
@@ -390,6 +387,7 @@ class FastBackend final : public MatmulBackend {
 
 int64_t OneDnnTokens(IsaLevel level, DType type, const MatmulTuning& tuning) {
   if (!kWithOneDnn) return MatmulTuning::kNever;
+  if (tuning.wide_tokens(type) > 0) return tuning.wide_tokens(type);
   if (Splits(type, tuning)) return kSplitTokens;
   return level == IsaLevel::kAvx512 ? kAvx512WideTokens : kAvx2WideTokens;
 }

@@ -24,6 +24,10 @@ std::unique_ptr<MatmulBackend> MakeFastBackend(Precision precision, int n_worker
                                                bool residual = true,
                                                const MatmulTuning& tuning = {});
 
+// Rows shorter than this stay with our own kernels: a product takes less time than its first use
+// takes oneDNN to compile.
+inline constexpr int64_t kOneDnnColumns = 1024;
+
 // Tokens from which products of F32, F16 and BF16 weights go through oneDNN; MatmulTuning::kNever
 // in a build without it.
 int64_t OneDnnTokens(IsaLevel level, DType type, const MatmulTuning& tuning);

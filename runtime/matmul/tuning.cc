@@ -12,6 +12,7 @@
 #include "mmap/kept_values.h"
 #include "numa/cpu_features.h"
 #include "numa/node_buffer.h"
+#include "numa/thread_team.h"
 #include "runtime/kernels/panel_layout.h"
 #include "runtime/matmul/activations.h"
 #include "runtime/matmul/fast_backend.h"
@@ -27,6 +28,9 @@ constexpr std::array<int64_t, 8> kGemmTokens = {4,  8,  12, 16,
                                                 24, 32, 48, MatmulTuning::kMostGemmTokens};
 constexpr int64_t kMostTokens = ProductRates::kTokens.back();
 constexpr std::array<int64_t, 4> kScaledTokens = {32, 64, 128, kMostTokens};
+constexpr std::array<int64_t, 5> kWideTokens = {16, 32, 64, 128, kMostTokens};
+constexpr int64_t kSplitAt = 128;  // tokens at which both ways of oneDNN are compared
+constexpr int64_t kNo = 2, kYes = 3;
 
 // Operations per microsecond, more than any core has.
 constexpr int64_t kMostMega = 100'000'000;
@@ -74,7 +78,7 @@ class Bench {
     activations_.Prepare(Worker{}, x_.data(), kMostTokens, cols, cols, kActQ8);
   }
 
-  // Of the route that the backend takes without a choice: F32, F16 and BF16.
+  // Of F32, F16 and BF16, by the route that the backend takes.
   double PlainSeconds(int64_t m, MatmulBackend* backend) {
     TensorView weight;
     weight.type = type_;
@@ -84,7 +88,13 @@ class Bench {
     weight.bytes = panels_.size();
     weight.layout = WeightLayout::kPanels;
     activations_.Prepare(Worker{}, x_.data(), m, activations_.k(), activations_.k(), kActF32);
-    return BestSeconds([&] { backend->Multiply(Worker{}, weight, activations_, y(), kRows); });
+    // In a region of one thread, or oneDNN would take all there are.
+    double seconds = 0.0;
+    ThreadTeam(1, /*pin=*/false).Run([&](const Worker& worker) {
+      seconds =
+          BestSeconds([&] { backend->Multiply(worker, weight, activations_, y(), kRows); });
+    });
+    return seconds;
   }
   double DotSeconds(int64_t m) {
     return BestSeconds([&] { kernels_.dot_panels(panels_.data(), kRows, Rows(m), y(), kRows); });
@@ -152,10 +162,8 @@ Calibration Calibrate(const KernelTable& kernels, std::span<const DType> types, 
     }
     return *value;
   };
-  std::unique_ptr<MatmulBackend> backend;
-  const auto the_backend = [&] {
-    if (!backend) backend = MakeFastBackend(Precision::kFast, 1, kernels.level);
-    return backend.get();
+  const auto backend_of = [&](const MatmulTuning& tuning) {
+    return MakeFastBackend(Precision::kFast, 1, kernels.level, true, tuning);
   };
   const auto micro_kernels = [&] {
     if (!scaled) scaled = ScaledProducts::Make(1);
@@ -188,12 +196,36 @@ Calibration Calibrate(const KernelTable& kernels, std::span<const DType> types, 
             [&](int64_t m) { return the_bench().ScaledSeconds(m, micro_kernels()); }, gemm);
       }));
     }
+    if (plain && cols >= kOneDnnColumns) {
+      MatmulTuning never, wide, split;
+      never.set_wide_tokens(type, MatmulTuning::kNever);
+      wide.set_wide_tokens(type, 2);
+      wide.set_splits_bf16(false);
+      split.set_wide_tokens(type, 2);
+      split.set_splits_bf16(true);
+      if (type == DType::kBF16 && kernels.level == IsaLevel::kAvx512) {
+        result.tuning.set_splits_bf16(kept_or(name + ".split", kYes, [&] {
+          const double whole = the_bench().PlainSeconds(kSplitAt, backend_of(wide).get());
+          return the_bench().PlainSeconds(kSplitAt, backend_of(split).get()) < whole ? kYes : kNo;
+        }) == kYes);
+      }
+      result.tuning.set_wide_tokens(type, kept_or(name + ".wide", MatmulTuning::kNever, [&] {
+        const auto own = backend_of(never);
+        const auto onednn = backend_of(result.tuning.splits_bf16() ? split : wide);
+        return TokensFrom(
+            kWideTokens, MatmulTuning::kNever,
+            [&](int64_t m) { return the_bench().PlainSeconds(m, onednn.get()); },
+            [&](int64_t m) { return the_bench().PlainSeconds(m, own.get()); });
+      }));
+    }
+    std::unique_ptr<MatmulBackend> chosen;
     for (size_t i = 0; i < ProductRates::kTokens.size(); ++i) {
       const int64_t m = ProductRates::kTokens[i];
       const int64_t mega = kept_or(name + ".rate" + std::to_string(m), kMostMega, [&] {
         const bool in_unit =
             has_planes && m >= result.tuning.scaled_tokens(type) && micro_kernels() != nullptr;
-        const double seconds = plain     ? the_bench().PlainSeconds(m, the_backend())
+        if (plain && !chosen) chosen = backend_of(result.tuning);
+        const double seconds = plain     ? the_bench().PlainSeconds(m, chosen.get())
                                : in_unit ? the_bench().ScaledSeconds(m, micro_kernels())
                                : m >= result.tuning.gemm_tokens(type) ? gemm(m)
                                                                       : the_bench().DotSeconds(m);
@@ -210,7 +242,11 @@ Calibration Calibrate(const KernelTable& kernels, std::span<const DType> types, 
                          std::chrono::duration_cast<std::chrono::milliseconds>(took).count()) +
                      " ms"
                : kept.path().string();
-  kept.Keep();
+  if (!kept.Keep()) {  // the next process would find other choices
+    const MatmulTuning built_in;
+    result.tuning.set_splits_bf16(built_in.splits_bf16());
+    for (const DType type : types) result.tuning.set_wide_tokens(type, built_in.wide_tokens(type));
+  }
   return result;
 }
 

@@ -94,6 +94,33 @@ TEST_CASE("plain types have rates, and INT8 rows need not be whole groups") {
   }
 }
 
+TEST_CASE("where routes round differently a choice is kept, or built in") {
+  const KernelTable& kernels = ActiveKernels();
+  if (!HasChoice()) return;
+  constexpr std::array types = {DType::kF32, DType::kBF16};
+  const test::TempDir directory;
+  const Calibration made = Calibrate(kernels, types, kOneDnnColumns, directory.path());
+  const Calibration read = Calibrate(kernels, types, kOneDnnColumns, directory.path());
+  const Calibration lost = Calibrate(kernels, types, kOneDnnColumns, "/proc/nothing");
+  const Calibration brief = Calibrate(kernels, types, kOneDnnColumns / 2, directory.path());
+  CHECK(made.tuning.splits_bf16() == read.tuning.splits_bf16());
+  CHECK(lost.tuning.splits_bf16() == MatmulTuning().splits_bf16());
+  for (const DType type : types) {
+    CAPTURE(Info(type).name);
+    CHECK(made.tuning.wide_tokens(type) >= 16);
+    CHECK(made.tuning.wide_tokens(type) == read.tuning.wide_tokens(type));
+    CHECK(lost.tuning.wide_tokens(type) == 0);
+    CHECK(brief.tuning.wide_tokens(type) == 0);
+  }
+  MatmulTuning early;
+  early.set_wide_tokens(DType::kF32, 3);
+  CHECK(ChooseRoute(kernels.level, Precision::kFast, DType::kF32, 2, early) == Route::kDotPlain);
+  if (OneDnnTokens(kernels.level, DType::kF32, early) < MatmulTuning::kNever) {
+    CHECK(ChooseRoute(kernels.level, Precision::kFast, DType::kF32, 3, early) ==
+          Route::kOneDnnWidened);
+  }
+}
+
 TEST_CASE("a choice changes no bit") {
   if (!HasChoice()) return;
   MatmulTuning early;
