@@ -32,9 +32,10 @@ constexpr int64_t kCols = 6144;
 constexpr uint64_t kMatrixBytes = 1600ull << 20;
 constexpr int64_t kExpertRows = 9216;
 
-constexpr DType kTypes[] = {DType::kQ8_0, DType::kQ6_K, DType::kQ5_K, DType::kQ4_K, DType::kQ3_K,
-    DType::kQ2_K, DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1, DType::kIQ4_NL,
-    DType::kIQ4_XS, DType::kInt8Row, DType::kBF16, DType::kF16, DType::kF32};
+constexpr DType kTypes[] = {
+    DType::kQ8_0, DType::kQ6_K, DType::kQ5_K, DType::kQ4_K, DType::kQ3_K, DType::kQ2_K,
+    DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1, DType::kIQ4_NL, DType::kIQ4_XS,
+    DType::kInt8Row, DType::kBF16, DType::kF16, DType::kF32};
 
 // The machine's team and one large buffer that every type reinterprets. Bytes are random under a
 // mask that keeps every f16 and f32 exponent below its top, so all scales are finite; the values

@@ -5,7 +5,11 @@
 // which agree with these bit for bit except for the payload of NaNs.
 
 #include <bit>
+#include <cstddef>
 #include <cstdint>
+#include <cstring>
+
+#include "mmap/dtype.h"
 
 namespace stoker {
 
@@ -48,6 +52,21 @@ inline uint16_t F32ToBF16(float value) {
   const uint32_t bits = std::bit_cast<uint32_t>(value);
   if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<uint16_t>((bits >> 16) | 0x40u);
   return static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
+}
+
+// The value of an element of type F32, F16 or BF16, at any address.
+template <DType kType>
+float ReadPlain(const std::byte* element) {
+  if constexpr (kType == DType::kF32) {
+    float value;
+    std::memcpy(&value, element, sizeof(value));
+    return value;
+  } else {
+    static_assert(kType == DType::kF16 || kType == DType::kBF16);
+    uint16_t half;
+    std::memcpy(&half, element, sizeof(half));
+    return kType == DType::kF16 ? F16ToF32(half) : BF16ToF32(half);
+  }
 }
 
 }  // namespace stoker

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <cstring>
 #include <span>
 #include <utility>
 
@@ -20,14 +19,12 @@ constexpr std::string_view kScaleEnding = "_scale";
 
 // Element `index` of F32, F16 or BF16 values, at any address.
 float ReadFloat(DType type, const std::byte* values, int64_t index) {
-  if (type == DType::kF32) {
-    float value;
-    std::memcpy(&value, values + 4 * index, sizeof(value));
-    return value;
+  const std::byte* const element = values + index * Info(type).block_bytes;
+  switch (type) {
+    case DType::kF32: return ReadPlain<DType::kF32>(element);
+    case DType::kF16: return ReadPlain<DType::kF16>(element);
+    default: return ReadPlain<DType::kBF16>(element);
   }
-  uint16_t half;
-  std::memcpy(&half, values + 2 * index, sizeof(half));
-  return type == DType::kF16 ? F16ToF32(half) : BF16ToF32(half);
 }
 
 std::string Quoted(std::string_view name) { return "tensor \"" + Printable(name) + "\""; }
@@ -156,7 +153,6 @@ void StoreBuilder::ReadScales() {
       throw FormatError(path, Quoted(scales.name),
                         "scales of weights of type " + std::string(Info(tensor.type).name));
     }
-    tensor.scale_type = scales.type;
     tensor.scales = scales.extent;
     tensor.first_scale = static_cast<int64_t>(contents_.row_scales.size());
     const std::byte* const bytes =

@@ -56,7 +56,6 @@ struct StoredTensor {
   FileExtent extent;
   // Of kInt8Row: the tensor that holds the scales of its rows, and where they begin among all of
   // the store, which has read them.
-  DType scale_type = DType::kF32;
   FileExtent scales;
   int64_t first_scale = 0;
 };

@@ -4,9 +4,9 @@
 #include <cmath>
 #include <cstring>
 
+#include "mmap/half.h"
 #include "numa/bytes.h"
 #include "numa/check.h"
-#include "mmap/half.h"
 
 namespace stoker {
 namespace {

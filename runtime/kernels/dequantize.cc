@@ -3,8 +3,8 @@
 #include <cstring>
 
 #include "mmap/block_formats.h"
-#include "numa/check.h"
 #include "mmap/half.h"
+#include "numa/check.h"
 
 // Each Decode overload writes the elements of one block. The order of the roundings (scale times
 // sub-scale first, then times the code, then minus the minimum) is that of the format's reference
@@ -170,18 +170,10 @@ void DequantizeRow(DType type, const std::byte* row, float* out, int64_t n) {
       std::memcpy(out, row, static_cast<size_t>(n) * sizeof(float));
       return;
     case DType::kF16:
-      for (int64_t i = 0; i < n; ++i) {
-        uint16_t bits;
-        std::memcpy(&bits, row + 2 * i, sizeof(bits));
-        out[i] = F16ToF32(bits);
-      }
+      for (int64_t i = 0; i < n; ++i) out[i] = ReadPlain<DType::kF16>(row + 2 * i);
       return;
     case DType::kBF16:
-      for (int64_t i = 0; i < n; ++i) {
-        uint16_t bits;
-        std::memcpy(&bits, row + 2 * i, sizeof(bits));
-        out[i] = BF16ToF32(bits);
-      }
+      for (int64_t i = 0; i < n; ++i) out[i] = ReadPlain<DType::kBF16>(row + 2 * i);
       return;
     case DType::kQ4_0: return DecodeRow<BlockQ4_0, 32>(row, out, n);
     case DType::kQ4_1: return DecodeRow<BlockQ4_1, 32>(row, out, n);

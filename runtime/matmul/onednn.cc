@@ -9,8 +9,8 @@
 #include <string_view>
 #include <vector>
 
-#include "numa/check.h"
 #include "mmap/half.h"
+#include "numa/check.h"
 #include "runtime/kernels/kernel_table.h"
 
 namespace stoker {

@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <cstring>
 
+#include "mmap/half.h"
 #include "numa/bytes.h"
 #include "numa/check.h"
-#include "mmap/half.h"
 #include "runtime/kernels/panel_layout.h"
 #include "runtime/kernels/vector_ops.h"
 
@@ -24,8 +24,8 @@ constexpr int64_t kPassTokens = 512;
 
 constexpr int64_t kParts = 3;
 constexpr int64_t kPartsBytes = 4 << 20;
-constexpr int64_t kSplitTokens = 128;
-static_assert(kParts * kSplitTokens <= kPassTokens);
+constexpr int64_t kPartsTokens = 128;
+static_assert(kParts * kPartsTokens <= kPassTokens);
 
 // to[0, k) = x rounded to bf16, to[k, 2 k) = what that left, rounded, and so on.
 void SplitBf16(const float* x, int64_t k, uint16_t* to) {
@@ -72,7 +72,7 @@ int64_t Panels(int64_t n_rows) { return DivCeil(std::min(n_rows, kWideRows), kPa
 struct WideProducts::Scratch {
   alignas(64) std::byte block[kBlockBytes];
   alignas(64) float products[kPassTokens][kWideRows];
-  // Behind this, where they are wanted: [kSplitTokens, kParts, k], fewer tokens of long rows.
+  // Behind this, where they are wanted: [kPartsTokens, kParts, k], fewer tokens of long rows.
 };
 
 uint16_t* WideProducts::PartsOf(int worker) const {
@@ -119,7 +119,7 @@ void WideProducts::Multiply(int worker, const TypeKernels& kernels, const std::b
 
 int64_t WideProducts::SplitTokens(int64_t k) {
   const int64_t fit = kPartsBytes / (kParts * k * static_cast<int64_t>(sizeof(uint16_t)));
-  return std::clamp<int64_t>(fit, 0, kSplitTokens);
+  return std::clamp<int64_t>(fit, 0, kPartsTokens);
 }
 
 void WideProducts::Split(int worker, const F32Rows& x) noexcept {

@@ -14,6 +14,7 @@
 #include "numa/cpu_features.h"
 #include "runtime/engine.h"
 #include "runtime/layers/lightning_attention.h"
+#include "tests/golden/run_model.h"
 #include "tests/support/catch.h"
 #include "tests/support/collecting_sink.h"
 #include "tests/support/golden_file.h"
@@ -25,7 +26,9 @@ namespace {
 using testing::CollectingSink;
 using testing::GoldenArray;
 using testing::GoldenDirectory;
+using testing::OptionsFor;
 using testing::ReadGolden;
+using testing::Run;
 using test::RelativeError;
 
 constexpr double kLogitTolerance = 1e-4;
@@ -53,22 +56,11 @@ double MeanKl(std::span<const float> got, std::span<const float> expected, int64
 
 std::unique_ptr<Engine> OpenModel(const std::filesystem::path& path, Precision precision,
                                   int n_threads = 0, MemoryMode mode = MemoryMode::kAuto) {
-  EngineOptions options;
-  options.model_path = path;
-  options.n_ctx = 512;
+  EngineOptions options = OptionsFor(path);
   options.n_threads = n_threads;
   options.precision = precision;
   options.mode = mode;
-  options.need_tokenizer = false;
   return Engine::Open(options);
-}
-
-CollectingSink Run(Engine& engine, SequenceState& state, std::span<const int32_t> ids,
-                   int64_t chunk = 0, bool layers = false) {
-  CollectingSink sink(engine.config(), static_cast<int64_t>(ids.size()), layers);
-  const TokenRun run{&state, ids, LogitRows::kAll};
-  REQUIRE(engine.model().Forward({&run, 1}, sink, chunk));
-  return sink;
 }
 
 void CompareRouterIds(const ModelConfig& config, std::span<const int32_t> got,
@@ -185,11 +177,8 @@ TEST_CASE("paged: any budget gives the bits of resident weights, in prefill and 
   const std::vector<float> prefill = Run(*resident, state, ids).logits;
   const std::vector<float> decode = Run(*resident, state, {ids.data(), 20}, 1).logits;
 
-  EngineOptions options;
-  options.model_path = golden.directory;
-  options.n_ctx = 512;
+  EngineOptions options = OptionsFor(golden.directory);
   options.mode = MemoryMode::kPaged;
-  options.need_tokenizer = false;
   uint64_t whole_budget = 0;
   uint64_t cache_bytes = 0;
   {

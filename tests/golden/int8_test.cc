@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <fstream>
 #include <memory>
 #include <string>
@@ -14,8 +13,8 @@
 #include "mmap/weight_store.h"
 #include "runtime/engine.h"
 #include "runtime/kernels/dequantize.h"
+#include "tests/golden/run_model.h"
 #include "tests/support/catch.h"
-#include "tests/support/collecting_sink.h"
 #include "tests/support/golden_file.h"
 #include "tests/support/near.h"
 #include "tests/support/temp_dir.h"
@@ -24,7 +23,6 @@ namespace stoker {
 namespace {
 
 namespace fs = std::filesystem;
-using testing::CollectingSink;
 
 constexpr std::string_view kQuantization =
     R"("quantization_config":{"quant_method":"compressed-tensors","format":"int-quantized",)"
@@ -103,21 +101,15 @@ struct Models {
   }
 };
 
-CollectingSink Logits(const fs::path& path, Precision precision, std::span<const int32_t> ids,
-                      uint32_t cache_slots = 0) {
-  EngineOptions options;
-  options.model_path = path;
-  options.n_ctx = 512;
+std::vector<float> Logits(const fs::path& path, Precision precision, std::span<const int32_t> ids,
+                          uint32_t cache_slots = 0) {
+  EngineOptions options = testing::OptionsFor(path);
   options.precision = precision;
-  options.need_tokenizer = false;
   if (cache_slots > 0) options.mode = MemoryMode::kPaged;
   options.cache_slots = cache_slots;
   const auto engine = Engine::Open(options);
   SequenceState state = engine->model().NewState(512);
-  CollectingSink sink(engine->config(), static_cast<int64_t>(ids.size()), false);
-  const TokenRun run{&state, ids, LogitRows::kAll};
-  REQUIRE(engine->model().Forward({&run, 1}, sink, 0));
-  return sink;
+  return testing::Run(*engine, state, ids).logits;
 }
 
 TEST_CASE("INT8 rows: the logits of code times scale, the same for any budget") {
@@ -125,13 +117,13 @@ TEST_CASE("INT8 rows: the logits of code times scale, the same for any budget") 
   const Models models(golden / "kq");
   const std::vector<int32_t> ids =
       testing::ReadGolden(golden / "kq" / "golden.safetensors", "prompt_ids").i32;
-  const CollectingSink expected = Logits(models.f32, Precision::kExact, ids);
-  const CollectingSink exact = Logits(models.int8, Precision::kExact, ids);
-  CHECK(test::RelativeError(exact.logits, expected.logits) < 1e-4);
-  const CollectingSink fast = Logits(models.int8, Precision::kFast, ids);
-  CHECK(test::RelativeError(fast.logits, expected.logits) < 1e-2);
-  const CollectingSink paged = Logits(models.int8, Precision::kFast, ids, 5);
-  CHECK(paged.logits == fast.logits);
+  const std::vector<float> expected = Logits(models.f32, Precision::kExact, ids);
+  const std::vector<float> exact = Logits(models.int8, Precision::kExact, ids);
+  CHECK(test::RelativeError(exact, expected) < 1e-4);
+  const std::vector<float> fast = Logits(models.int8, Precision::kFast, ids);
+  CHECK(test::RelativeError(fast, expected) < 1e-2);
+  const std::vector<float> paged = Logits(models.int8, Precision::kFast, ids, 5);
+  CHECK(paged == fast);
 }
 
 }  // namespace

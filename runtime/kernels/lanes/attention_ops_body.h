@@ -7,8 +7,8 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "runtime/kernels/attention_ops.h"
 #include "mmap/half.h"
+#include "runtime/kernels/attention_ops.h"
 #include "runtime/kernels/inline.h"
 
 namespace stoker {

@@ -12,6 +12,7 @@
 #include "runtime/kernels/inline.h"
 #include "runtime/kernels/kernel_table.h"
 #include "runtime/kernels/lanes/panel_formats.h"
+#include "runtime/kernels/lanes/panel_stream.h"
 
 namespace stoker {
 
@@ -22,15 +23,6 @@ struct PanelDotBody {
   using I32 = typename L::I32;
   static constexpr int kParts = static_cast<int>(kPanelRows) / L::kRows;
 
-  // Bytes to ask for ahead of their use (measured on Zen 4, both vector widths). Where a line is
-  // used up quickly, because there are few codes in it (Isa::kSparseBits bits each for one token,
-  // or more), the hardware's own prefetcher does best, and only wants to be shown the way into the
-  // next page. Where there is work between two lines it falls behind, and every line is
-  // asked for, into the first-level cache: into the second it took twice as long.
-  static constexpr int64_t kDenseAhead = 8192;
-  static constexpr int64_t kSparseAhead = 4096;
-  static constexpr int64_t kSparseEvery = 256;
-
   // Which passes over a panel there are. The first of several asks for the next panel, which is
   // then in the second-level cache when its turn comes; panels of eight-bit codes are too large for
   // that (it cost a tenth).
@@ -39,6 +31,8 @@ struct PanelDotBody {
   template <typename F, Pass kPass>
   static constexpr bool kNextPanel = kPass == Pass::kFirst && F::kBits < 8;
 
+  // Lines that are used up quickly: few codes in them (Isa::kSparseBits bits each for one token, or
+  // more).
   template <typename F, int kT, Pass kPass>
   static constexpr bool kSparse = kPass == Pass::kOnly && F::kBits >= Isa::kSparseBits * kT;
 
@@ -206,24 +200,16 @@ struct PanelDotBody {
         panel += n_blocks * F::kTile.bytes();
       }
     }
-    for (int part = 0; part < kParts; ++part) {
-      const int64_t rows = std::min<int64_t>(L::kRows, n_rows - part * L::kRows);
-      if (rows <= 0) break;
-      for (int t = 0; t < kT; ++t) {
-        L::StoreFirst(y + t * y_stride + part * L::kRows, total[part][t], rows);
-      }
-    }
+    StorePanel<L>(total, n_rows, y, y_stride);
   }
 
-  // Calls Panel for exactly x.m tokens.
-  template <DType kType, int kT, Pass kPass>
+  // Panel for the x.m tokens there are.
+  template <DType kType, Pass kPass>
   static void PanelOfTokens(const std::byte* panel, int64_t n_rows, const Q8Rows& x, float* y,
                             int64_t y_stride) {
-    if (x.m == kT) {
-      Panel<kType, kT, kPass>(panel, n_rows, x, y, y_stride);
-    } else if constexpr (kT > 1) {
-      PanelOfTokens<kType, kT - 1, kPass>(panel, n_rows, x, y, y_stride);
-    }
+    ForCount<Isa::kMaxTokens>(x.m, [&](auto tokens) {
+      Panel<kType, tokens, kPass>(panel, n_rows, x, y, y_stride);
+    });
   }
 
   // See TypeKernels::dot_panels.
@@ -234,13 +220,13 @@ struct PanelDotBody {
     const int64_t panel_bytes = PanelBytes<kType>(x.k);
     for (int64_t row = 0; row < n_rows; row += kPanelRows, panels += panel_bytes) {
       if (x.m <= kMost) {
-        PanelOfTokens<kType, kMost, Pass::kOnly>(panels, n_rows - row, x, y + row, y_stride);
+        PanelOfTokens<kType, Pass::kOnly>(panels, n_rows - row, x, y + row, y_stride);
         continue;
       }
       Panel<kType, kMost, Pass::kFirst>(panels, n_rows - row, SliceRows(x, 0, kMost), y + row,
                                         y_stride);
       for (int64_t t = kMost; t < x.m; t += kMost) {
-        PanelOfTokens<kType, kMost, Pass::kLater>(
+        PanelOfTokens<kType, Pass::kLater>(
             panels, n_rows - row, SliceRows(x, t, std::min<int64_t>(kMost, x.m - t)),
             y + t * y_stride + row, y_stride);
       }

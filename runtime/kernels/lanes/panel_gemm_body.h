@@ -217,17 +217,6 @@ struct PanelGemmBody {
     }
   }
 
-  // Calls MultiplyTile for exactly x.m tokens.
-  template <DType kType, int kT>
-  static void Tile(const Weights& w, const Q8Rows& x, int64_t n_columns, bool first, float* y,
-                   int64_t y_stride, int64_t n_rows) {
-    if (x.m == kT) {
-      MultiplyTile<kType, kT>(w, x, n_columns, first, y, y_stride, n_rows);
-    } else if constexpr (kT > 1) {
-      Tile<kType, kT - 1>(w, x, n_columns, first, y, y_stride, n_rows);
-    }
-  }
-
   // Tokens [first, first + count) from column `column` on, a multiple of a group.
   static Q8Rows SliceTile(const Q8Rows& x, int64_t first, int64_t count, int64_t column) {
     Q8Rows tile = SliceRows(x, first, count);
@@ -303,8 +292,11 @@ struct PanelGemmBody {
             w.panels[s] = chunk + strip / kParts * panel_bytes + strip % kParts * L::kBytes;
           }
           ahead.Step();
-          Tile<kType, kTokens>(w, tile, n_columns, column == 0, y + t * y_stride + i * kStripRows,
-                               y_stride, block.n_rows - i * kStripRows);
+          ForCount<kTokens>(tile.m, [&](auto tokens) {
+            MultiplyTile<kType, tokens>(w, tile, n_columns, column == 0,
+                                        y + t * y_stride + i * kStripRows, y_stride,
+                                        block.n_rows - i * kStripRows);
+          });
         }
       }
     }

@@ -16,6 +16,7 @@
 #include "mmap/half.h"
 #include "runtime/kernels/inline.h"
 #include "runtime/kernels/kernel_table.h"
+#include "runtime/kernels/lanes/panel_stream.h"
 #include "runtime/kernels/panel_layout.h"
 
 namespace stoker {
@@ -31,14 +32,7 @@ struct PlainPanelBody {
   template <DType kType>
   static constexpr int64_t kElementBytes = kType == DType::kF32 ? 4 : 2;
 
-  // Bytes to ask for ahead of their use, as in lanes/panel_dot_body.h: one token leaves the
-  // hardware's prefetcher to itself, but for showing it the way into the next page; behind the work
-  // for several it would fall back, and every line is asked for.
-  static constexpr int64_t kSparseAhead = 4096;
-  static constexpr int64_t kSparseEvery = 256;
-  static constexpr int64_t kDenseAhead = 8192;
-
-  // Of the lines of columns c .. c + 3.
+  // Of the lines of columns c .. c + 3: those of one token are used up quickly (panel_stream.h).
   template <DType kType, int kT>
   static STOKER_INLINE void Prefetch(const std::byte* panel, int64_t c) {
     constexpr int64_t kBytes = kFour * kPanelRows * kElementBytes<kType>;
@@ -74,15 +68,7 @@ struct PlainPanelBody {
                                                int part) {
     alignas(64) float values[L::kRows];
     for (int r = 0; r < L::kRows; ++r) {
-      const std::byte* const at =
-          panel + PlainPanelOffset<kType>(cols, c, part * L::kRows + r);
-      if constexpr (kType == DType::kF32) {
-        std::memcpy(&values[r], at, sizeof(float));
-      } else {
-        uint16_t half;
-        std::memcpy(&half, at, sizeof(half));
-        values[r] = kType == DType::kF16 ? F16ToF32(half) : BF16ToF32(half);
-      }
+      values[r] = ReadPlain<kType>(panel + PlainPanelOffset<kType>(cols, c, part * L::kRows + r));
     }
     return L::Load(values);
   }
@@ -154,24 +140,7 @@ struct PlainPanelBody {
         Chunk<kType, kP, kT>(panel, part, x, first, n, total + part);
       }
     }
-    for (int part = 0; part < kParts; ++part) {
-      const int64_t rows = std::min<int64_t>(L::kRows, n_rows - part * L::kRows);
-      if (rows <= 0) break;
-      for (int t = 0; t < kT; ++t) {
-        L::StoreFirst(y + t * y_stride + part * L::kRows, total[part][t], rows);
-      }
-    }
-  }
-
-  // Calls Panel for exactly x.m tokens.
-  template <DType kType, int kT>
-  static void PanelOfTokens(const std::byte* panel, int64_t n_rows, const F32Rows& x, float* y,
-                            int64_t y_stride) {
-    if (x.m == kT) {
-      Panel<kType, kT>(panel, n_rows, x, y, y_stride);
-    } else if constexpr (kT > 1) {
-      PanelOfTokens<kType, kT - 1>(panel, n_rows, x, y, y_stride);
-    }
+    StorePanel<L>(total, n_rows, y, y_stride);
   }
 
   // See TypeKernels::dot_plain.
@@ -182,9 +151,10 @@ struct PlainPanelBody {
     const int64_t panel_bytes = kElementBytes<kType> * kPanelRows * x.k;
     for (int64_t row = 0; row < n_rows; row += kPanelRows, panels += panel_bytes) {
       for (int64_t t = 0; t < x.m; t += kMost) {
-        PanelOfTokens<kType, kMost>(panels, n_rows - row,
-                                    SliceRows(x, t, std::min(kMost, x.m - t)),
-                                    y + t * y_stride + row, y_stride);
+        const F32Rows tokens = SliceRows(x, t, std::min(kMost, x.m - t));
+        ForCount<Isa::kMaxTokens>(tokens.m, [&](auto count) {
+          Panel<kType, count>(panels, n_rows - row, tokens, y + t * y_stride + row, y_stride);
+        });
       }
     }
   }

@@ -3,8 +3,8 @@
 #include <cstring>
 
 #include "mmap/block_formats.h"
-#include "numa/check.h"
 #include "mmap/half.h"
+#include "numa/check.h"
 
 namespace stoker::scalar {
 namespace {
