@@ -364,6 +364,16 @@ ExpertCache::Announced* ExpertCache::PickInOrder() {
   return nullptr;
 }
 
+bool ExpertCache::Ready() {
+  Collect(false);
+  if (failure_.status != ReadStatus::kOk) return true;
+  StartQueued();
+  if (PickReady() != nullptr) return true;
+  Speculate();
+  pager_->FillQueues();
+  return false;
+}
+
 ExpertHandle ExpertCache::Next() {
   STOKER_CHECK_MSG(n_taken_ < announced_.size(), "no announced expert left");
   Announced* item = nullptr;

@@ -94,6 +94,7 @@ class ExpertCache final : public ExpertSource {
   bool wants_polls() const override { return true; }
   void Poll() override;
   void Request(std::span<const ExpertId> ids) override;
+  bool Ready() override;
   ExpertHandle Next() override;
   ExpertHandle NextArriving() override;
 

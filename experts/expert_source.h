@@ -90,6 +90,9 @@ class ExpertSource {
   // A handle to one announced expert that was not yet handed out; blocks until one is complete.
   // Throws std::runtime_error naming file, tensor and offset when its read failed for good.
   virtual ExpertHandle Next() = 0;
+  // Whether Next would return at once. Where not, reads are queued for as long as the caller may
+  // now compute on something else.
+  virtual bool Ready() { return true; }
   // As Next, but when one expert is left it may still be arriving: ask the handle for its rows.
   virtual ExpertHandle NextArriving() { return Next(); }
 

@@ -437,7 +437,7 @@ std::unique_ptr<Engine> Engine::Open(EngineOptions options) {
   model.matmul = parts.matmul.get();
   model.team = parts.team.get();
   model.kv = engine->kv();
-  model.size = SizeOfWorkspace(chosen, store, chosen.chunk_tokens);
+  model.size = parts.plan.workspace;
   model.experts_input_forms = ExpertInputForms(store, *parts.matmul, chosen.chunk_tokens);
   model.expert_bytes_per_token = store.expert_bytes_per_token();
   parts.model = std::make_unique<Model>(std::move(model));

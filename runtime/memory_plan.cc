@@ -1,5 +1,6 @@
 #include "runtime/memory_plan.h"
 
+#include <algorithm>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -9,6 +10,7 @@
 #include "experts/row_reader.h"
 #include "numa/bytes.h"
 #include "numa/team_plan.h"
+#include "runtime/layers/workspace.h"
 #include "runtime/matmul/fast_backend.h"
 #include "runtime/model.h"
 
@@ -19,16 +21,14 @@ namespace {
 // (measured with two workers and 200,000 words: 43 MiB beyond the rows).
 constexpr uint64_t kSlackBytes = 96 * kMiB;
 
+// Tokens whose projections wait for the next layer: when so many of a chunk of 512 have all their
+// experts, the last few are read while theirs are computed (48 MiB of M1's width).
+constexpr int64_t kMostRowsAhead = 384;
+
 // Without --memory this part of the free memory (1/20) is left to others, whose needs change.
 constexpr uint64_t kSparedFraction = 20;
 
-uint64_t WorkspaceBytes(const ModelConfig& config, const WorkspaceSize& size,
-                        const std::vector<WorkerPlace>& places) {
-  return Model::WorkspaceBytes(config, size, CountNodes(places), static_cast<int>(places.size()));
-}
-
-}  // namespace
-
+// What the scratch of a model with these options is sized for.
 WorkspaceSize SizeOfWorkspace(const EngineOptions& options, const WeightStore& store,
                               int64_t chunk_tokens) {
   return {.max_tokens = chunk_tokens,
@@ -38,6 +38,19 @@ WorkspaceSize SizeOfWorkspace(const EngineOptions& options, const WeightStore& s
           .f32_experts = options.precision == Precision::kExact || options.reference_backend ||
                          HasPlainExperts(store)};
 }
+
+uint64_t WorkspaceBytes(const ModelConfig& config, const WorkspaceSize& size,
+                        const std::vector<WorkerPlace>& places) {
+  return Model::WorkspaceBytes(config, size, CountNodes(places), static_cast<int>(places.size()));
+}
+
+// The fewest slots that something else may leave: a layer's experts, the next one's, and one on its
+// way.
+uint32_t FewestSlots(const ModelConfig& config) {
+  return static_cast<uint32_t>(2 * config.n_experts_per_token + 1);
+}
+
+}  // namespace
 
 std::string_view LeftOnDisk(const ModelConfig& config) {
   return config.tied_embeddings ? std::string_view() : kEmbedding;
@@ -78,17 +91,19 @@ uint64_t RowReaderBytes(const WeightStore& store, const Pager& pager, int64_t ch
              : RowReader::MemoryBytes(store, pager, store.Get(left_out), chunk_tokens);
 }
 
-// See PlanMemory; the length of chunks is known.
-MemoryPlan PlanFor(const EngineOptions& options, const WeightStore& store, const Pager* pager,
-                   const std::vector<WorkerPlace>& places, uint64_t usable) {
+// What PlanFor decides with this scratch.
+MemoryPlan PlanWith(const WorkspaceSize& workspace, const EngineOptions& options,
+                    const WeightStore& store, const Pager* pager,
+                    const std::vector<WorkerPlace>& places, uint64_t usable) {
   const ModelConfig& config = store.config();
   MemoryPlan plan;
+  plan.workspace = workspace;
   const KvTypes kv = ChooseKvTypes(options.kv, options.precision, store);
   plan.rows = {
       {"sequence state, " + std::to_string(options.n_ctx) + " positions",
        SequenceState::BytesFor(config, options.n_ctx, kv) + SequenceState::LightningBytes(config)},
       {"workspace, chunks of " + std::to_string(options.chunk_tokens) + " tokens",
-       WorkspaceBytes(config, SizeOfWorkspace(options, store, options.chunk_tokens), places)},
+       WorkspaceBytes(config, workspace, places)},
       {"scratch of products, " + std::to_string(places.size()) + " workers",
        FastBackendBytes(ActiveIsaLevel(), static_cast<int>(places.size()))},
       {"program", kSlackBytes}};
@@ -143,6 +158,23 @@ MemoryPlan PlanFor(const EngineOptions& options, const WeightStore& store, const
   return plan;
 }
 
+// See PlanMemory; the length of chunks is known. Where a layer's experts do not fit into the slots,
+// so that a prompt's reads stop during attention, there is scratch to shorten that.
+MemoryPlan PlanFor(const EngineOptions& options, const WeightStore& store, const Pager* pager,
+                   const std::vector<WorkerPlace>& places, uint64_t usable) {
+  const ModelConfig& config = store.config();
+  WorkspaceSize workspace = SizeOfWorkspace(options, store, options.chunk_tokens);
+  MemoryPlan plan = PlanWith(workspace, options, store, pager, places, usable);
+  const bool few_slots = plan.mode == MemoryMode::kPaged && plan.cache.n_slots < config.n_experts;
+  if (!few_slots || CountNodes(places) > 1 || options.chunk_tokens <= kPieceTokens) return plan;
+  workspace.rows_ahead = std::min(kMostRowsAhead, 3 * options.chunk_tokens / 4);
+  const uint64_t more = WorkspaceBytes(config, workspace, places) -
+                        WorkspaceBytes(config, plan.workspace, places);
+  const uint64_t least = FewestSlots(config) * plan.cache.slot_bytes;
+  if (more + least > plan.cache_budget_bytes) return plan;
+  return PlanWith(workspace, options, store, pager, places, usable);
+}
+
 // What a chunk of so many tokens costs, where `plan`, that of the shortest, has room for it.
 std::optional<ChunkCost> CostOf(const EngineOptions& options, const WeightStore& store,
                                 const Pager& pager, const std::vector<WorkerPlace>& places,
@@ -157,9 +189,7 @@ std::optional<ChunkCost> CostOf(const EngineOptions& options, const WeightStore&
     if (more > plan.spare_bytes) return std::nullopt;
     return EstimateChunk(store, rates, tokens, std::nullopt);
   }
-  // What a longer chunk must leave: a layer's experts, the next one's, and one on its way.
-  const auto fewest = static_cast<uint64_t>(2 * store.config().n_experts_per_token + 1);
-  const uint64_t least = fewest * plan.cache.slot_bytes;
+  const uint64_t least = FewestSlots(store.config()) * plan.cache.slot_bytes;
   if (more > 0 && more + least > plan.cache_budget_bytes) return std::nullopt;
   plan.cache_budget_bytes -= more;
   const CachePlan cache = PlanSlots(options, store, pager, plan, Partition(1));

@@ -25,6 +25,7 @@ struct MemoryPlan {
   uint64_t cache_budget_bytes = 0;
   bool prefetch = false;
   CachePlan cache;
+  WorkspaceSize workspace;
   uint64_t spare_bytes = 0;            // of what may be used, with every weight in memory
   std::vector<ChunkCost> chunk_costs;  // of the lengths of a chunk there was a choice of
 };
@@ -43,10 +44,6 @@ CachePlan PlanSlots(const EngineOptions& options, const WeightStore& store, cons
 
 // The budget table's row for a cache.
 BudgetRow CacheRow(const CachePlan& cache, const ModelConfig& config);
-
-// What the scratch of a model with these options is sized for.
-WorkspaceSize SizeOfWorkspace(const EngineOptions& options, const WeightStore& store,
-                              int64_t chunk_tokens);
 
 // The tensor that paged mode does not load: a token uses one row of the embedding, and where memory
 // is short its 0.7 GB are seven experts more. A tied one is the output matrix too.

@@ -1,8 +1,8 @@
 #include "runtime/model.h"
 
 #include <algorithm>
+#include <array>
 #include <chrono>
-#include <cstring>
 #include <optional>
 #include <exception>
 #include <stdexcept>
@@ -15,6 +15,7 @@
 #include "runtime/layers/expert_guess.h"
 #include "runtime/layers/lightning_attention.h"
 #include "runtime/layers/moe.h"
+#include "runtime/layers/projections_ahead.h"
 #include "runtime/layers/rope.h"
 #include "runtime/layers/softmax_attention.h"
 #include "runtime/layers/workspace.h"
@@ -70,12 +71,15 @@ NodeGains CollectGains(const ModelConfig& config, const ModelWeights& weights) {
   return gains;
 }
 
-// How many of `left` tokens from `position` on a chunk with room for so many takes.
-int64_t TokensOfChunk(int64_t position, int64_t left, int64_t room) {
-  if (left <= room) return left;
-  const int64_t beyond = (position + room) % kLightningBlock;
-  return beyond < room ? room - beyond : room;
-}
+// Tokens of a chunk that go through attention together. Where they end lightning attention finds
+// the end of a block, as at the end of a chunk.
+static_assert(kPieceTokens % kLightningBlock == 0);
+struct AttentionPiece {
+  int64_t first_row = 0;  // of the chunk
+  int64_t n_tokens = 0;
+  size_t first_segment = 0;  // of piece_segments_
+  size_t n_segments = 0;
+};
 
 }  // namespace
 
@@ -94,10 +98,18 @@ class Model::Impl {
  private:
   void CheckRuns(std::span<const TokenRun> runs) const;
   void ForwardChunk(std::span<const TokenRun> runs, ForwardSink& sink);
+  void CutPieces();
   void Embed(std::span<const TokenRun> runs);
   void AttentionBlock(LayerContext& context, int64_t layer);
-  void LightningBlock(const Worker& worker, LayerContext& context, int64_t layer);
-  void SoftmaxBlock(const Worker& worker, LayerContext& context, int64_t layer);
+  struct LayerProjections {
+    std::array<Projection, 3> list;
+    size_t count;
+    std::span<const Projection> all() const { return std::span(list).first(count); }
+  };
+  LayerProjections ProjectionsOf(const LayerContext& context, int64_t layer) const;
+  void LightningBlock(const Worker& worker, LayerContext& context, int64_t layer,
+                      int64_t first_row);
+  void SoftmaxBlock(const Worker& worker, LayerContext& context, int64_t layer, int64_t first_row);
   template <typename F>
   void Guarded(F&& call);
   NodeWorkspace& NodeOf(const Worker& worker) {
@@ -115,9 +127,13 @@ class Model::Impl {
   std::vector<NodeGains> gains_;           // by Worker::node
   ExpertGroups groups_;
   ExpertRequest request_;
+  ProjectionsAhead ahead_;
   std::optional<ExpertGuess> guess_;  // when the experts' source wants guesses
   int64_t tokens_seen_ = 0;  // before the current chunk, over all sequences
-  std::vector<Segment> segments_;
+  std::vector<Segment> whole_runs_;  // of the call
+  std::vector<Segment> segments_;    // of the chunk
+  std::vector<Segment> piece_segments_;
+  std::vector<AttentionPiece> pieces_;
   std::vector<TokenId> ids_;  // of the chunk, row by row
   // Rows whose logits are wanted and not yet computed.
   struct Wanted {
@@ -133,13 +149,18 @@ Model::Impl::Impl(Parts parts)
       ws_(parts_.config, parts_.size, parts_.team->partition()),
       rope_(parts_.config.rotary_dim, parts_.config.rope_theta),
       groups_(parts_.config.n_experts, parts_.size.max_tokens, parts_.config.n_experts_per_token),
-      request_(parts_.config, parts_.size.max_tokens) {
+      request_(parts_.config, parts_.size.max_tokens),
+      ahead_(parts_.config, parts_.size) {
   if (parts_.experts->wants_guesses()) guess_.emplace(config(), parts_.size.max_tokens);
   if (parts_.experts->wants_polls()) {
     parts_.matmul->SetPoll([this] { Guarded([this] { parts_.experts->Poll(); }); });
   }
-  segments_.reserve(static_cast<size_t>(parts_.size.max_tokens));
-  ids_.reserve(static_cast<size_t>(parts_.size.max_tokens));
+  const auto max_tokens = static_cast<size_t>(parts_.size.max_tokens);
+  whole_runs_.reserve(max_tokens);
+  segments_.reserve(max_tokens);
+  pieces_.reserve(max_tokens);
+  piece_segments_.reserve(2 * max_tokens);
+  ids_.reserve(max_tokens);
   wanted_.reserve(static_cast<size_t>(parts_.size.max_logit_rows));
   int64_t n_lightning = 0;
   int64_t n_softmax = 0;
@@ -191,27 +212,17 @@ bool Model::Impl::Forward(std::span<const TokenRun> runs, ForwardSink& sink, int
   CheckRuns(runs);
   const int64_t limit =
       chunk_tokens > 0 ? std::min(chunk_tokens, parts_.size.max_tokens) : parts_.size.max_tokens;
-  size_t run = 0;
-  int64_t token = 0;  // next one of runs[run]
-  while (run < runs.size()) {
-    // A chunk takes tokens run by run until it is full; a run may go on in the next chunk, from
-    // the beginning of a block of lightning attention if it can.
+  whole_runs_.clear();
+  for (size_t run = 0; run < runs.size(); ++run) {
+    whole_runs_.push_back({.run = static_cast<int64_t>(run),
+                           .n_tokens = static_cast<int64_t>(runs[run].ids.size()),
+                           .position = runs[run].state->position(),
+                           .state = runs[run].state});
+  }
+  SegmentCursor cursor;
+  while (true) {
     segments_.clear();
-    int64_t rows = 0;
-    while (run < runs.size() && rows < limit) {
-      const int64_t left = static_cast<int64_t>(runs[run].ids.size()) - token;
-      SequenceState* const state = runs[run].state;
-      const int64_t n = TokensOfChunk(state->position(), left, limit - rows);
-      if (n > 0) {
-        segments_.push_back({static_cast<int64_t>(run), token, rows, n, state->position(), state});
-      }
-      rows += n;
-      token += n;
-      if (n < left) break;
-      ++run;
-      token = 0;
-    }
-    if (rows == 0) break;
+    if (TakeRows(whole_runs_, limit, cursor, segments_) == 0) break;
     if (stop != nullptr && stop->load(std::memory_order_relaxed)) return false;
     ForwardChunk(runs, sink);
     for (const Segment& segment : segments_) segment.state->Advance(segment.n_tokens);
@@ -219,11 +230,26 @@ bool Model::Impl::Forward(std::span<const TokenRun> runs, ForwardSink& sink, int
   return true;
 }
 
+void Model::Impl::CutPieces() {
+  pieces_.clear();
+  piece_segments_.clear();
+  SegmentCursor cursor;
+  for (AttentionPiece piece;; piece.first_row += piece.n_tokens) {
+    piece.first_segment = piece_segments_.size();
+    piece.n_tokens = TakeRows(segments_, kPieceTokens, cursor, piece_segments_);
+    if (piece.n_tokens == 0) return;
+    piece.n_segments = piece_segments_.size() - piece.first_segment;
+    pieces_.push_back(piece);
+  }
+}
+
 void Model::Impl::ForwardChunk(std::span<const TokenRun> runs, ForwardSink& sink) {
   const Segment& last = segments_.back();
   const int64_t n_tokens = last.first_row + last.n_tokens;
   LayerContext context{config(), *parts_.matmul, *parts_.team, ws_, segments_, n_tokens};
   clock_ = StageClock();
+  CutPieces();
+  ahead_.Forget();  // a call before may have thrown
   Embed(runs);
   clock_.Add(stats_.other_seconds);
   for (int64_t layer = 0; layer < config().n_layers; ++layer) {
@@ -293,12 +319,18 @@ void Model::Impl::AttentionBlock(LayerContext& context, int64_t layer) {
       }
     }
     // 2. y = Attn(h)
-    if (lightning) {
-      LightningBlock(worker, context, layer);
-    } else {
-      SoftmaxBlock(worker, context, layer);
+    for (const AttentionPiece& piece : pieces_) {
+      LayerContext part{context.config, matmul, context.team, ws_,
+                        std::span<const Segment>(piece_segments_)
+                            .subspan(piece.first_segment, piece.n_segments),
+                        piece.n_tokens};
+      if (lightning) {
+        LightningBlock(worker, part, layer, piece.first_row);
+      } else {
+        SoftmaxBlock(worker, part, layer, piece.first_row);
+      }
+      worker.Barrier();  // exchange: the attention output
     }
-    worker.Barrier();  // exchange: the attention output
     // 3. y = alpha residual + beta y;  h = RMS(y; g_post)
     const float* residual = config().postnorm ? node.h : node.x;
     for (int64_t row = row_begin; row < row_end; ++row) {
@@ -324,7 +356,20 @@ void Model::Impl::AttentionBlock(LayerContext& context, int64_t layer) {
   });
 }
 
-void Model::Impl::LightningBlock(const Worker& worker, LayerContext& context, int64_t layer) {
+// The first products of a layer's attention, for the tokens of `context`.
+Model::Impl::LayerProjections Model::Impl::ProjectionsOf(const LayerContext& context,
+                                                         int64_t layer) const {
+  const LayerWeights& weights = parts_.weights.layers[layer];
+  if (config().attention[layer] == AttentionKind::kLightning) {
+    return {{{{&weights.qkv, ws_.qkv}, {&weights.gate, ws_.gate}}}, 2};
+  }
+  const SoftmaxProjections out = SoftmaxLayout(context);
+  return {{{{&weights.q, out.q}, {&weights.k, out.k}, {&weights.v, out.v}}}, 3};
+}
+
+// One piece, from `first_row` of the chunk on: from the nodes' h to ws.y.
+void Model::Impl::LightningBlock(const Worker& worker, LayerContext& context, int64_t layer,
+                                 int64_t first_row) {
   const LayerWeights& weights = parts_.weights.layers[layer];
   const int64_t hidden = config().hidden_size;
   const int64_t attn_width = config().n_heads * config().head_dim;
@@ -334,11 +379,10 @@ void Model::Impl::LightningBlock(const Worker& worker, LayerContext& context, in
   NodeWorkspace& node = NodeOf(worker);
   const std::vector<float>& gain = gains_[static_cast<size_t>(worker.node)].layers[layer].lightning;
   node.hidden_acts.Prepare(
-      local, node.h, n_tokens, hidden, hidden,
+      local, node.h + first_row * hidden, n_tokens, hidden, hidden,
       matmul.FormsFor(weights.qkv.type, n_tokens) | matmul.FormsFor(weights.gate.type, n_tokens));
   local.Barrier();
-  matmul.Multiply(worker, weights.qkv, node.hidden_acts, ws_.qkv, 3 * attn_width);
-  matmul.Multiply(worker, weights.gate, node.hidden_acts, ws_.gate, attn_width);
+  ahead_.Project(worker, context, first_row, ProjectionsOf(context, layer).all());
   local.Barrier();  // of the node: it computed q, k and v of whole heads
   LightningHeads(worker, context, kind_index_[layer], decay_[layer]);
   worker.Barrier();  // exchange: heads and gate
@@ -354,27 +398,24 @@ void Model::Impl::LightningBlock(const Worker& worker, LayerContext& context, in
   node.attn_acts.Prepare(local, node.attn, n_tokens, attn_width, attn_width,
                          matmul.FormsFor(weights.out.type, n_tokens));
   local.Barrier();
-  matmul.Multiply(worker, weights.out, node.attn_acts, ws_.y, hidden);
+  matmul.Multiply(worker, weights.out, node.attn_acts, ws_.y + first_row * hidden, hidden);
 }
 
-void Model::Impl::SoftmaxBlock(const Worker& worker, LayerContext& context, int64_t layer) {
+void Model::Impl::SoftmaxBlock(const Worker& worker, LayerContext& context, int64_t layer,
+                               int64_t first_row) {
   const LayerWeights& weights = parts_.weights.layers[layer];
   const int64_t hidden = config().hidden_size;
   const int64_t attn_width = config().n_heads * config().head_dim;
-  const int64_t kv_width = config().n_kv_heads * config().head_dim;
   const int64_t n_tokens = context.n_tokens;
   MatmulBackend& matmul = context.matmul;
-  const SoftmaxProjections out = SoftmaxLayout(context);
   const Worker local = worker.OnNode();
   NodeWorkspace& node = NodeOf(worker);
-  node.hidden_acts.Prepare(local, node.h, n_tokens, hidden, hidden,
+  node.hidden_acts.Prepare(local, node.h + first_row * hidden, n_tokens, hidden, hidden,
                            matmul.FormsFor(weights.q.type, n_tokens) |
                                matmul.FormsFor(weights.k.type, n_tokens) |
                                matmul.FormsFor(weights.v.type, n_tokens));
   local.Barrier();
-  matmul.Multiply(worker, weights.q, node.hidden_acts, out.q, attn_width);
-  matmul.Multiply(worker, weights.k, node.hidden_acts, out.k, kv_width);
-  matmul.Multiply(worker, weights.v, node.hidden_acts, out.v, kv_width);
+  ahead_.Project(worker, context, first_row, ProjectionsOf(context, layer).all());
   local.Barrier();  // of the node: it computed its kv heads and their queries
   RotateAndStore(worker, context, rope_, kind_index_[layer]);
   local.Barrier();
@@ -383,7 +424,7 @@ void Model::Impl::SoftmaxBlock(const Worker& worker, LayerContext& context, int6
   node.attn_acts.Prepare(local, ws_.attn, n_tokens, attn_width, attn_width,
                          matmul.FormsFor(weights.out.type, n_tokens));
   local.Barrier();
-  matmul.Multiply(worker, weights.out, node.attn_acts, ws_.y, hidden);
+  matmul.Multiply(worker, weights.out, node.attn_acts, ws_.y + first_row * hidden, hidden);
 }
 
 // Top-k, experts, and x = alpha residual + beta sum over ranks.
@@ -400,24 +441,22 @@ void Model::Impl::MoeBlock(LayerContext& context, int64_t layer) {
   groups_.Assign(ws_.router_ids, n_tokens);
   clock_.Add(stats_.router_seconds);
 
+  stats_.tokens_ahead += ahead_.Forget();
+  if (layer + 1 < config().n_layers) {
+    ahead_.Begin(context, ProjectionsOf(context, layer + 1).all(),
+                 gains_.front().layers[static_cast<size_t>(layer + 1)].attention.data());
+  }
   ExpertCosts costs;
-  RunExperts(context, layer, tokens_seen_, groups_, *parts_.experts, request_, costs);
+  RunExperts(context, layer, tokens_seen_, groups_, *parts_.experts, request_, ahead_, costs);
   stats_.expert_wait_seconds += costs.wait_seconds;
   stats_.expert_weight_bytes += costs.weight_bytes;
 
   // Exchange: the experts' outputs, which every node adds up for itself.
   parts_.team->Run([&](const Worker& worker) {
     NodeWorkspace& node = NodeOf(worker);
-    const float* residual = config().postnorm ? node.h : node.y;
     const auto [row_begin, row_end] = worker.OnNode().Share(n_tokens);
     for (int64_t row = row_begin; row < row_end; ++row) {
-      float* x = node.x + row * hidden;
-      std::fill_n(x, hidden, 0.0f);
-      for (int64_t rank = 0; rank < top_k; ++rank) {
-        Axpy(ws_.router_weights[row * top_k + rank],
-             ws_.expert_out + groups_.slot(row, rank) * hidden, x, hidden);
-      }
-      ScaleAdd(config().moe_alpha, residual + row * hidden, config().moe_beta, x, x, hidden);
+      AddExperts(context, groups_, node, row, node.x + row * hidden);
     }
   });
   clock_.Add(stats_.experts_seconds);

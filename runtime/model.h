@@ -62,6 +62,7 @@ struct ForwardStats {
   double attention_seconds = 0, router_seconds = 0, experts_seconds = 0, head_seconds = 0,
          other_seconds = 0;
   double expert_wait_seconds = 0;  // inside experts_seconds: waiting for reads
+  int64_t tokens_ahead = 0;        // of a layer, whose projections were computed instead of waiting
   uint64_t expert_weight_bytes = 0;
 };
 

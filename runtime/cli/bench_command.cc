@@ -240,11 +240,14 @@ class Bench {
   static void PrintStages(const BenchRow& row, const ForwardStats& stats, double seconds) {
     const auto percent = [seconds](double part) { return 100 * part / seconds; };
     PrintNote(fmt::format(
-        "{}: attention {:.1f} %, router {:.1f} %, experts {:.1f} % (waiting {:.1f} %), head {:.1f} "
-        "%, other {:.1f} %; "
+        "{}: attention {:.1f} %, router {:.1f} %, experts {:.1f} % (waiting {:.1f} %{}), "
+        "head {:.1f} %, other {:.1f} %; "
         "per token: attention {}, experts {}, head {}, state {}; read ceiling {:.1f} GB/s",
         row.test(), percent(stats.attention_seconds), percent(stats.router_seconds),
         percent(stats.experts_seconds), percent(stats.expert_wait_seconds),
+        stats.tokens_ahead > 0
+            ? fmt::format(", next layer's projections of {} tokens early", stats.tokens_ahead)
+            : std::string(),
         percent(stats.head_seconds), percent(stats.other_seconds),
         FormatBytes(row.attention_bytes_per_token), FormatBytes(row.expert_bytes_per_token),
         FormatBytes(row.head_bytes_per_token), FormatBytes(row.state_bytes_per_token),

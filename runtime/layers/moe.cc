@@ -7,6 +7,7 @@
 
 #include "numa/check.h"
 #include "runtime/kernels/vector_ops.h"
+#include "runtime/layers/projections_ahead.h"
 
 namespace stoker {
 namespace {
@@ -202,23 +203,35 @@ void NoteLayouts(const LayerContext& context, ExpertHandle& handle) {
                     matmul.LayoutAfter(view.down));
 }
 
-// An expert that has been handed out, as it comes or when it is complete.
-void RunHandle(LayerContext& context, ExpertHandle& handle, const ExpertGroups& groups,
-               ExpertCosts& costs) {
-  const int32_t expert = handle.id().expert;
-  float* out = context.ws.expert_out + groups.first_slot(expert) * context.config.hidden_size;
-  if (handle.complete()) {
-    RunExpert(context, handle.view(), groups.rows(expert), out);
-  } else {
-    RunArriving(context, handle, groups.rows(expert), out, &costs.wait_seconds);
-  }
-  NoteLayouts(context, handle);
-}
-
-void WaitComplete(const ExpertHandle& handle) {
+void WaitComplete(const ExpertHandle& handle, double* wait_seconds) {
+  const auto start = std::chrono::steady_clock::now();
   handle.WaitRows(ExpertPart::kGate, handle.view().gate.rows() - 1);
   handle.WaitRows(ExpertPart::kUp, handle.view().up.rows() - 1);
   handle.WaitRows(ExpertPart::kDown, handle.view().down.rows() - 1);
+  *wait_seconds +=
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+// An expert that has been handed out: as it comes when its tokens fit into the scratch, else piece
+// by piece when it is complete.
+void RunHandle(LayerContext& context, ExpertHandle& handle, const ExpertGroups& groups,
+               ExpertCosts& costs) {
+  const int32_t expert = handle.id().expert;
+  const std::span<const int32_t> rows = groups.rows(expert);
+  const int64_t hidden = context.config.hidden_size;
+  float* out = context.ws.expert_out + groups.first_slot(expert) * hidden;
+  if (!handle.complete() && std::ssize(rows) <= kPieceTokens) {
+    RunArriving(context, handle, rows, out, &costs.wait_seconds);
+    NoteLayouts(context, handle);
+    return;
+  }
+  if (!handle.complete()) WaitComplete(handle, &costs.wait_seconds);
+  constexpr auto kRows = static_cast<size_t>(kPieceTokens);
+  for (size_t first = 0; first < rows.size(); first += kRows) {
+    const auto piece = rows.subspan(first, std::min(kRows, rows.size() - first));
+    RunExpert(context, handle.view(), piece, out + static_cast<int64_t>(first) * hidden);
+    NoteLayouts(context, handle);
+  }
 }
 
 // One token's two experts. Holding the first while the second is asked for is allowed, because two
@@ -238,7 +251,7 @@ void RunTokenPair(LayerContext& context, ExpertSource& source, const ExpertGroup
   if (!second.complete()) {
     RunHandle(context, first, groups, costs);
     // The rows of later nodes come last, so several nodes cannot compute on what has arrived.
-    if (!one_node) WaitComplete(second);
+    if (!one_node) WaitComplete(second, &costs.wait_seconds);
     RunHandle(context, second, groups, costs);
     return;
   }
@@ -308,9 +321,23 @@ ExpertRequest::ExpertRequest(const ModelConfig& config, int64_t max_tokens) {
   routes.reserve(static_cast<size_t>(max_tokens * RoutesPerToken(config)));
 }
 
+void AddExperts(const LayerContext& context, const ExpertGroups& groups, const NodeWorkspace& node,
+                int64_t row, float* x) {
+  const ModelConfig& config = context.config;
+  const int64_t hidden = config.hidden_size;
+  const int64_t top_k = config.n_experts_per_token;
+  const float* const residual = (config.postnorm ? node.h : node.y) + row * hidden;
+  std::fill_n(x, hidden, 0.0f);
+  for (int64_t rank = 0; rank < top_k; ++rank) {
+    Axpy(context.ws.router_weights[static_cast<size_t>(row * top_k + rank)],
+         context.ws.expert_out + groups.slot(row, rank) * hidden, x, hidden);
+  }
+  ScaleAdd(config.moe_alpha, residual, config.moe_beta, x, x, hidden);
+}
+
 void RunExperts(LayerContext& context, int64_t layer, int64_t first_token,
                 const ExpertGroups& groups, ExpertSource& source, ExpertRequest& request,
-                ExpertCosts& costs) {
+                ProjectionsAhead& ahead, ExpertCosts& costs) {
   DescribeExperts(context, layer, first_token, groups, request);
   DescribeRoutes(context, source.wants_all_routes(), request);
   source.DescribeRequest({request.contexts, request.routes,
@@ -323,6 +350,8 @@ void RunExperts(LayerContext& context, int64_t layer, int64_t first_token,
     return;
   }
   for (size_t i = 0; i < request.ids.size(); ++i) {
+    while (!source.Ready() && ahead.Run(context, groups)) {
+    }
     const auto start = std::chrono::steady_clock::now();
     // The last one can be multiplied while it arrives; before it there is another to compute on.
     // Several nodes wait for all of it: the rows of later ones come last.
@@ -333,6 +362,7 @@ void RunExperts(LayerContext& context, int64_t layer, int64_t first_token,
     const ExpertView& view = handle.view();
     costs.weight_bytes += view.gate.bytes + view.up.bytes + view.down.bytes;
     RunHandle(context, handle, groups, costs);
+    ahead.ExpertDone(groups.rows(handle.id().expert));
   }
 }
 

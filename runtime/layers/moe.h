@@ -14,6 +14,8 @@
 
 namespace stoker {
 
+class ProjectionsAhead;
+
 // Picks the top_k largest of logits [n_experts], ties to the lower id; weights are the softmax of
 // the chosen logits, which equals the renormalised softmax over all. ids and weights [top_k],
 // descending weight.
@@ -56,6 +58,10 @@ struct ExpertRequest {
   std::vector<RouterChoice> routes;     // as RequestInfo::routes
 };
 
+// x [H] of a token behind its experts: alpha residual + beta sum over ranks of weight times output.
+void AddExperts(const LayerContext& context, const ExpertGroups& groups, const NodeWorkspace& node,
+                int64_t row, float* x);
+
 struct ExpertCosts {
   double wait_seconds = 0;    // waiting for expert bytes
   uint64_t weight_bytes = 0;  // of the matrices multiplied
@@ -63,9 +69,9 @@ struct ExpertCosts {
 
 // Runs every touched expert of a layer over the nodes' hidden_acts (prepared from u) and leaves
 // rows in ws.expert_out. `first_token` counts the tokens this model has seen before the chunk. Adds
-// to costs.
+// to costs. While experts are awaited `ahead` runs.
 void RunExperts(LayerContext& context, int64_t layer, int64_t first_token,
                 const ExpertGroups& groups, ExpertSource& source, ExpertRequest& request,
-                ExpertCosts& costs);
+                ProjectionsAhead& ahead, ExpertCosts& costs);
 
 }  // namespace stoker

@@ -5,6 +5,7 @@
 
 #include "numa/bytes.h"
 #include "runtime/layers/lightning_attention.h"
+#include "runtime/layers/projections_ahead.h"
 #include "runtime/layers/softmax_attention.h"
 
 namespace stoker {
@@ -27,6 +28,9 @@ int64_t HeadScratchFloats(const ModelConfig& config) {
 template <typename T>
 using Pieces = std::vector<Piece<T>>;
 
+// Rows that a piece of a chunk has at most.
+int64_t PieceRows(const WorkspaceSize& size) { return std::min(size.max_tokens, kPieceTokens); }
+
 Pieces<NodeWorkspace> NodePieces(const ModelConfig& config, const WorkspaceSize& size,
                                  int n_nodes) {
   const int64_t hidden = config.hidden_size;
@@ -37,7 +41,7 @@ Pieces<NodeWorkspace> NodePieces(const ModelConfig& config, const WorkspaceSize&
   };
   if (n_nodes > 1) {
     pieces.push_back({&NodeWorkspace::y, size.max_tokens * hidden});
-    pieces.push_back({&NodeWorkspace::attn, size.max_tokens * config.n_heads * config.head_dim});
+    pieces.push_back({&NodeWorkspace::attn, PieceRows(size) * config.n_heads * config.head_dim});
   }
   return pieces;
 }
@@ -53,15 +57,18 @@ SharedPieces MakeSharedPieces(const ModelConfig& config, const WorkspaceSize& si
   const int64_t hidden = config.hidden_size;
   const int64_t attn_width = config.n_heads * config.head_dim;
   const int64_t kv_width = config.n_kv_heads * config.head_dim;
-  const int64_t expert_rows = std::max<int64_t>(max_tokens, 2);
+  const int64_t piece_rows = PieceRows(size);
+  const int64_t expert_rows = std::max<int64_t>(piece_rows, 2);
   const int64_t qkv_width = std::max(3 * attn_width, attn_width + 2 * kv_width);
   return {
       .lasting = {{&Workspace::y, max_tokens * hidden},
                   {&Workspace::router_logits, max_tokens * config.n_experts},
-                  {&Workspace::logits, size.max_logit_rows * config.vocab_size}},
-      .attention = {{&Workspace::qkv, max_tokens * qkv_width},
-                    {&Workspace::gate, max_tokens * attn_width},
-                    {&Workspace::attn, max_tokens * attn_width},
+                  {&Workspace::logits, size.max_logit_rows * config.vocab_size},
+                  {&Workspace::ahead_store, ProjectionsAhead::StoreFloats(config, size)},
+                  {&Workspace::ahead_input, ProjectionsAhead::InputFloats(config, size)}},
+      .attention = {{&Workspace::qkv, piece_rows * qkv_width},
+                    {&Workspace::gate, piece_rows * attn_width},
+                    {&Workspace::attn, piece_rows * attn_width},
                     {&Workspace::head_scratch, n_workers * HeadScratchFloats(config)},
                     {&Workspace::softmax_partials, SoftmaxPartialFloats(config, size.n_ctx)}},
       .experts = {{&Workspace::expert_gate, expert_rows * config.expert_hidden_size},
@@ -109,9 +116,9 @@ NodeWorkspace::NodeWorkspace(const ModelConfig& config, const WorkspaceSize& siz
     : buffer(NodeBuffer::Allocate(BytesOf(NodePieces(config, size, n_nodes)),
                                   "a node's part of the workspace", os_node)),
       hidden_acts(HiddenRows(size), config.hidden_size, ActiveIsaLevel(), Room(size)),
-      attn_acts(size.max_tokens, config.n_heads * config.head_dim, ActiveIsaLevel(), Room(size)),
-      expert_acts(size.max_tokens, config.hidden_size, ActiveIsaLevel(), ExpertRoom(size)),
-      middle_acts(size.max_tokens, config.expert_hidden_size, ActiveIsaLevel(), Room(size)),
+      attn_acts(PieceRows(size), config.n_heads * config.head_dim, ActiveIsaLevel(), Room(size)),
+      expert_acts(PieceRows(size), config.hidden_size, ActiveIsaLevel(), ExpertRoom(size)),
+      middle_acts(PieceRows(size), config.expert_hidden_size, ActiveIsaLevel(), Room(size)),
       second_middle_acts(1, config.expert_hidden_size, ActiveIsaLevel(), Room(size)) {
   CutBuffer(NodePieces(config, size, n_nodes), buffer.data(), *this);
 }
@@ -120,9 +127,9 @@ uint64_t Workspace::BytesFor(const ModelConfig& config, const WorkspaceSize& siz
                              int n_workers) {
   const int64_t activations =
       Activations::BytesFor(HiddenRows(size), config.hidden_size, Room(size)) +
-      Activations::BytesFor(size.max_tokens, config.n_heads * config.head_dim, Room(size)) +
-      Activations::BytesFor(size.max_tokens, config.hidden_size, ExpertRoom(size)) +
-      Activations::BytesFor(size.max_tokens, config.expert_hidden_size, Room(size)) +
+      Activations::BytesFor(PieceRows(size), config.n_heads * config.head_dim, Room(size)) +
+      Activations::BytesFor(PieceRows(size), config.hidden_size, ExpertRoom(size)) +
+      Activations::BytesFor(PieceRows(size), config.expert_hidden_size, Room(size)) +
       Activations::BytesFor(1, config.expert_hidden_size, Room(size));
   const uint64_t per_node =
       BytesOf(NodePieces(config, size, n_nodes)) + static_cast<uint64_t>(activations);

@@ -12,27 +12,21 @@
 #include "mmap/model_config.h"
 #include "numa/node_buffer.h"
 #include "numa/thread_team.h"
+#include "runtime/layers/segments.h"
 #include "runtime/layers/workspace_size.h"
 #include "runtime/matmul/activations.h"
 #include "runtime/matmul/matmul_backend.h"
-#include "runtime/sequence_state.h"
 
 namespace stoker {
 
-// The tokens of one run that are in the current chunk: rows [first_row, first_row + n_tokens) of
-// the workspace, at positions [position, position + n_tokens) of the sequence.
-struct Segment {
-  int64_t run = 0;
-  int64_t first_token = 0;  // index into the run's ids
-  int64_t first_row = 0;
-  int64_t n_tokens = 0;
-  int64_t position = 0;
-  SequenceState* state = nullptr;
-};
+// Of a chunk's tokens so many go through attention at a time, and of those that chose an expert so
+// many through it: the scratch of either need not grow with the chunk, and products of more tokens
+// gain nothing.
+inline constexpr int64_t kPieceTokens = 256;
 
 // What every node keeps for itself, in its own memory: the inputs of its products, made by its own
-// workers from what the nodes exchange. T = max_tokens rows each; H hidden, A = n_heads * head_dim,
-// F expert hidden, E experts.
+// workers from what the nodes exchange. T = max_tokens, P = those of a piece; H hidden, A = n_heads
+// * head_dim, F expert hidden, E experts.
 struct NodeWorkspace {
   NodeWorkspace(const ModelConfig& config, const WorkspaceSize& size, int n_nodes, int os_node);
 
@@ -40,7 +34,7 @@ struct NodeWorkspace {
   float* x = nullptr;        // [T, H] residual stream
   float* h = nullptr;        // [T, H] normalised input, first of attention, then of the experts
   float* y = nullptr;        // [T, H] the sum under the second norm; one node's: ws.y
-  float* attn = nullptr;     // [T, A] lightning heads, normalised and gated; one node's: ws.attn
+  float* attn = nullptr;     // [P, A] lightning heads, normalised and gated; one node's: ws.attn
   float* head_in = nullptr;  // [max_logit_rows, H]
 
   Activations hidden_acts;         // of h, head_in: k = H
@@ -70,16 +64,18 @@ struct Workspace {
   float* y = nullptr;              // [T, H] attention output (exchanged)
   float* router_logits = nullptr;  // [T, E], written by the first node
   float* logits = nullptr;         // [max_logit_rows, V]
+  float* ahead_store = nullptr;    // see projections_ahead.h
+  float* ahead_input = nullptr;    // the same
   // Attention.
-  float* qkv = nullptr;              // [T, max(3A, A + 2 n_kv_heads D)]
-  float* gate = nullptr;             // [T, A] lightning output gate (exchanged with attn)
-  float* attn = nullptr;             // [T, A] concatenated heads (exchanged)
+  float* qkv = nullptr;               // [P, max(3A, A + 2 n_kv_heads D)]
+  float* gate = nullptr;              // [P, A] lightning output gate (exchanged with attn)
+  float* attn = nullptr;              // [P, A] concatenated heads (exchanged)
   float* head_scratch = nullptr;      // [n_workers, head_scratch_floats], see HeadScratch
   int64_t head_scratch_floats = 0;    // per worker
   float* softmax_partials = nullptr;  // see softmax_attention.h
   // Experts.
-  float* expert_gate = nullptr;  // [max(T, 2), F], then SiLU(gate) * up (exchanged)
-  float* expert_up = nullptr;    // [max(T, 2), F]
+  float* expert_gate = nullptr;  // [max(P, 2), F], then SiLU(gate) * up (exchanged)
+  float* expert_up = nullptr;    // [max(P, 2), F]
   float* expert_out = nullptr;   // [T * top_k, H] down outputs, by expert (exchanged)
 
   std::vector<int32_t> router_ids;    // [T, top_k]
@@ -92,7 +88,7 @@ struct LayerContext {
   ThreadTeam& team;
   Workspace& ws;
   std::span<const Segment> segments;
-  int64_t n_tokens = 0;  // rows in use
+  int64_t n_tokens = 0;  // rows in use: of a chunk, or in attention of one of its pieces
 };
 
 }  // namespace stoker

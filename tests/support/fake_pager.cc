@@ -73,7 +73,7 @@ int64_t FakePager::Answer(const ReadPiece& piece) {
 }
 
 size_t FakePager::Reap(std::span<ReadCompletion> out, bool wait) {
-  if (!wait) {
+  if (!wait && device_.eager) {
     for (uint64_t i = Below(4); i > 0; --i) Step();
   }
   while (wait && !queue_.has_completion() && Step()) {

@@ -22,6 +22,7 @@ namespace stoker::testing {
 struct FakeDevice {
   uint64_t seed = 1;
   bool reorder = true;          // completes pieces in random order
+  bool eager = true;            // does some I/Os although nobody waits for them
   uint32_t depth = 8;           // pieces in flight
   double short_rate = 0.0;      // of I/Os: answered with 1 .. length - 1 bytes of any length
   double empty_rate = 0.0;      // answered with 0 although there is more
