@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <optional>
 #include <stdexcept>
 
+#include "experts/policies/policies.h"
 #include "numa/bytes.h"
 
 namespace stoker {
@@ -64,6 +66,20 @@ SimulationReport Describe(const Trace& trace) {
   return report;
 }
 
+// Of "belady" and "belady:passes=N", which is no policy that an engine can run. Throws as
+// MakePolicy for other parameters.
+std::optional<int64_t> BeladyPasses(std::string_view spec) {
+  const size_t colon = std::min(spec.find(':'), spec.size());
+  if (spec.substr(0, colon) != "belady") return std::nullopt;
+  const PolicyParams params("belady", spec.substr(std::min(colon + 1, spec.size())));
+  for (const auto& [key, value] : params.items()) {
+    if (key != "passes") {
+      throw std::runtime_error("policy belady: unknown parameter '" + key + "'; known: passes");
+    }
+  }
+  return params.Integer("passes", 0, 1, 1000000);
+}
+
 // One capacity: all policies, between lru and belady.
 void AddCapacity(const Trace& trace, const SimulationOptions& options, uint32_t capacity,
                  SimulationReport* report) {
@@ -78,9 +94,9 @@ void AddCapacity(const Trace& trace, const SimulationOptions& options, uint32_t 
     row.policy = policy;
     row.capacity = capacity;
     row.capacity_bytes = capacity * LargestExpert(trace.header);
-    if (policy == "belady") {
+    if (const std::optional<int64_t> passes = BeladyPasses(policy)) {
       row.runs = policy;
-      row.result = ReplayBelady(trace, capacity, options.replay);
+      row.result = ReplayBelady(trace, capacity, options.replay, *passes);
     } else {
       PolicyChoice choice = MakePolicy(policy, config);
       row.runs = choice.spec;

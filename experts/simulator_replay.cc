@@ -219,6 +219,41 @@ std::vector<uint64_t> NextUses(const Trace& trace, uint32_t n_entries) {
   return next;
 }
 
+std::vector<uint64_t> CountUses(const Trace& trace, uint32_t n_entries) {
+  std::vector<uint64_t> uses(n_entries, 0);
+  for (size_t r = 0; r < trace.size(); ++r) {
+    const TraceRequest request = trace[r];
+    if (request.kind != TraceKind::kDemand) continue;
+    for (const TraceAccess& access : request.accesses) ++uses[access.entry];
+  }
+  return uses;
+}
+
+// How many accesses come before the end of what is known at a request: the same layer some tokens
+// later. Asked request by request.
+class Horizon {
+ public:
+  Horizon(const Trace& trace, int64_t passes) : trace_(trace), passes_(passes) {}
+
+  uint64_t End(const TraceRequest& now) {
+    for (; next_ < trace_.size(); ++next_) {
+      const TraceRequest request = trace_[next_];
+      if (request.kind != TraceKind::kDemand) continue;
+      const int64_t last_token = now.token + passes_;
+      if (request.token > last_token) break;
+      if (request.token == last_token && request.layer > now.layer) break;
+      accesses_ += request.accesses.size();
+    }
+    return accesses_;
+  }
+
+ private:
+  const Trace& trace_;
+  const int64_t passes_;
+  size_t next_ = 0;
+  uint64_t accesses_ = 0;
+};
+
 }  // namespace
 
 ReplayResult Replay(const Trace& trace, CachePolicy& policy, const PolicyConfig& config,
@@ -244,9 +279,12 @@ ReplayResult Replay(const Trace& trace, CachePolicy& policy, const PolicyConfig&
   return counting.result();
 }
 
-ReplayResult ReplayBelady(const Trace& trace, uint32_t capacity, const ReplayOptions& options) {
+ReplayResult ReplayBelady(const Trace& trace, uint32_t capacity, const ReplayOptions& options,
+                          int64_t passes) {
   const auto n_entries = static_cast<uint32_t>(trace.header.n_layers) * trace.header.n_experts;
   const std::vector<uint64_t> next = NextUses(trace, n_entries);
+  const std::vector<uint64_t> uses = CountUses(trace, n_entries);
+  Horizon horizon(trace, passes);
   Counting counting(trace, options);
   std::vector<uint8_t> resident(n_entries, 0);
   std::vector<uint64_t> due(n_entries, kNever);   // next use of a resident entry
@@ -259,29 +297,30 @@ ReplayResult ReplayBelady(const Trace& trace, uint32_t capacity, const ReplayOpt
     const TraceRequest request = trace[r];
     if (request.kind != TraceKind::kDemand) continue;
     counting.Tokens(request);
+    const uint64_t seen = horizon.End(request);  // accesses before it are known
     for (const TraceAccess& access : request.accesses) pinned_by[access.entry] = r + 1;
     for (const TraceAccess& access : request.accesses) {
       const bool hit = resident[access.entry] != 0;
       counting.Access(request, hit);
       if (!hit && n_resident == capacity) {
+        EntryId victim = kNoEntry;
         while (!furthest.empty()) {
           const auto [when, entry] = furthest.top();
+          const bool known = when < seen || passes == 0;
+          if (known && victim != kNoEntry) break;
           furthest.pop();
           if (resident[entry] == 0 || due[entry] != when) continue;
-          if (pinned_by[entry] == r + 1) {
-            aside.emplace_back(when, entry);
-            continue;
-          }
-          resident[entry] = 0;
-          --n_resident;
-          break;
+          aside.emplace_back(when, entry);
+          if (pinned_by[entry] == r + 1) continue;
+          if (victim == kNoEntry || uses[entry] < uses[victim]) victim = entry;
+          if (known) break;
         }
-        if (n_resident == capacity) {  // All belong to this request: the furthest served gives way.
-          STOKER_CHECK(!aside.empty());
-          resident[aside.front().second] = 0;
-          --n_resident;
-          aside.erase(aside.begin());
-        }
+        STOKER_CHECK(!aside.empty());
+        // All belong to this request: the furthest served gives way.
+        if (victim == kNoEntry) victim = aside.front().second;
+        resident[victim] = 0;
+        --n_resident;
+        std::erase_if(aside, [victim](const auto& pair) { return pair.second == victim; });
         for (const auto& pair : aside) furthest.push(pair);
         aside.clear();
       }

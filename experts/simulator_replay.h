@@ -49,8 +49,12 @@ ReplayResult Replay(const Trace& trace, CachePolicy& policy, const PolicyConfig&
 
 // The fewest misses possible with `capacity` slots: evicts what is needed again last (Belady, IBM
 // Systems Journal 5(2), 1966), never an expert of the current request. O(n log n) in accesses.
-// Fewest misses is fewest bytes only where all layers' experts have one size.
-ReplayResult ReplayBelady(const Trace& trace, uint32_t capacity, const ReplayOptions& options);
+// Fewest misses is fewest bytes only where all layers' experts have one size. With passes > 0 the
+// future is known only up to the same layer of so many tokens later: what is not needed by then
+// goes first, of it what the whole trace uses least. So this is what guessing that far without an
+// error would be worth.
+ReplayResult ReplayBelady(const Trace& trace, uint32_t capacity, const ReplayOptions& options,
+                          int64_t passes = 0);
 
 // Stack distances of demanded accesses: histogram[d] = accesses whose expert was last used d
 // distinct experts ago (0 = again at once); the first uses are in `first_uses`. LRU with c slots

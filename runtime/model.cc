@@ -112,6 +112,9 @@ class Model::Impl {
   void SoftmaxBlock(const Worker& worker, LayerContext& context, int64_t layer, int64_t first_row);
   template <typename F>
   void Guarded(F&& call);
+  void ThrowPollError() {
+    if (poll_error_) std::rethrow_exception(std::exchange(poll_error_, nullptr));
+  }
   NodeWorkspace& NodeOf(const Worker& worker) {
     return ws_.nodes[static_cast<size_t>(worker.node)];
   }
@@ -150,7 +153,7 @@ Model::Impl::Impl(Parts parts)
       rope_(parts_.config.rotary_dim, parts_.config.rope_theta),
       groups_(parts_.config.n_experts, parts_.size.max_tokens, parts_.config.n_experts_per_token),
       request_(parts_.config, parts_.size.max_tokens),
-      ahead_(parts_.config, parts_.size) {
+      ahead_(parts_.size) {
   if (parts_.experts->wants_guesses()) guess_.emplace(config(), parts_.size.max_tokens);
   if (parts_.experts->wants_polls()) {
     parts_.matmul->SetPoll([this] { Guarded([this] { parts_.experts->Poll(); }); });
@@ -255,10 +258,11 @@ void Model::Impl::ForwardChunk(std::span<const TokenRun> runs, ForwardSink& sink
   for (int64_t layer = 0; layer < config().n_layers; ++layer) {
     AttentionBlock(context, layer);
     MoeBlock(context, layer);
-    if (poll_error_) std::rethrow_exception(std::exchange(poll_error_, nullptr));
+    ThrowPollError();
     if (sink.wants_layers()) ReportLayer(context, layer, sink);
   }
   Head(runs, sink);
+  ThrowPollError();
   clock_.Add(stats_.head_seconds);
   stats_.tokens += n_tokens;
   tokens_seen_ += n_tokens;

@@ -48,6 +48,7 @@ struct BenchOptions {
   int repetitions = 5;
   std::string format = "md", file;
   std::string numa_model;
+  uint64_t seed = 1;
   bool random_tokens = false, no_warmup = false, verbose = false;
 };
 
@@ -75,7 +76,7 @@ std::vector<BenchTest> TestsOf(const BenchOptions& options) {
 class TokenStream {
  public:
   TokenStream(const BenchOptions& options, const Engine& engine, const std::string& text)
-      : any_(0, static_cast<TokenId>(engine.config().vocab_size - 1)) {
+      : random_(options.seed), any_(0, static_cast<TokenId>(engine.config().vocab_size - 1)) {
     if (options.random_tokens) return;
     text_ = RequireTokenizer(engine).Encode(text, SpecialTokens::kPlain);
     if (text_.empty()) throw std::runtime_error("the prompt text is empty");
@@ -90,7 +91,7 @@ class TokenStream {
   }
 
  private:
-  std::mt19937_64 random_{1};
+  std::mt19937_64 random_;
   std::uniform_int_distribution<TokenId> any_;
   std::vector<TokenId> text_;  // empty: random ones
   size_t next_ = 0;
@@ -359,6 +360,9 @@ std::function<int()> DeclareBench(CLI::App& app) {
   app.add_flag("--random-tokens", options->random_tokens,
                "feed random tokens as llama-bench does; they spread over the experts unlike text")
       ->excludes(file);
+  app.add_option("-s,--seed", options->seed, "which random tokens")
+      ->needs("--random-tokens")
+      ->capture_default_str();
   app.add_option("--numa-model", options->numa_model,
                  "predict decode on another machine from the bandwidths between its NUMA nodes")
       ->type_name("FILE");

@@ -45,7 +45,8 @@ std::function<int()> DeclareSim(CLI::App& app) {
   auto options = std::make_shared<SimOptions>();
   app.add_option("TRACE", options->trace, "a routing trace")->required()->type_name("");
   app.add_option("--policy", options->simulation.policies,
-                 "policies to compare; lru and belady are always shown")
+                 "policies to compare; lru and belady are always shown, belady:passes=N is a "
+                 "Belady that sees N tokens ahead")
       ->delimiter(',')
       ->capture_default_str()
       ->type_name("A,B,...");

@@ -350,8 +350,7 @@ void RunExperts(LayerContext& context, int64_t layer, int64_t first_token,
     return;
   }
   for (size_t i = 0; i < request.ids.size(); ++i) {
-    while (!source.Ready() && ahead.Run(context, groups)) {
-    }
+    while (ahead.CanRun() && !source.Ready()) ahead.Run(context, groups);
     const auto start = std::chrono::steady_clock::now();
     // The last one can be multiplied while it arrives; before it there is another to compute on.
     // Several nodes wait for all of it: the rows of later ones come last.

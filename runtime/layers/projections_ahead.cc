@@ -18,9 +18,7 @@ int64_t ProjectedColumns(const ModelConfig& config) {
 
 }  // namespace
 
-ProjectionsAhead::ProjectionsAhead(const ModelConfig& config, const WorkspaceSize& size)
-    : capacity_(size.rows_ahead) {
-  STOKER_CHECK(config.n_experts_per_token <= UINT8_MAX);
+ProjectionsAhead::ProjectionsAhead(const WorkspaceSize& size) : capacity_(size.rows_ahead) {
   if (capacity_ == 0) return;
   next_.reserve(4);
   experts_left_.reserve(static_cast<size_t>(size.max_tokens));
@@ -47,7 +45,7 @@ void ProjectionsAhead::Begin(const LayerContext& context, std::span<const Projec
   next_.assign(next.begin(), next.end());
   gain_ = gain;
   const auto n_tokens = static_cast<size_t>(context.n_tokens);
-  experts_left_.assign(n_tokens, static_cast<uint8_t>(context.config.n_experts_per_token));
+  experts_left_.assign(n_tokens, static_cast<int32_t>(context.config.n_experts_per_token));
   stored_at_.assign(n_tokens, kNone);
 }
 
@@ -65,8 +63,8 @@ void ProjectionsAhead::ExpertDone(std::span<const int32_t> rows) {
   }
 }
 
-bool ProjectionsAhead::Run(LayerContext& context, const ExpertGroups& groups) {
-  if (std::ssize(finished_) < kGroupTokens || n_stored_ + kGroupTokens > capacity_) return false;
+void ProjectionsAhead::Run(LayerContext& context, const ExpertGroups& groups) {
+  STOKER_CHECK(CanRun());
   const int64_t hidden = context.config.hidden_size;
   Workspace& ws = context.ws;
   NodeWorkspace& node = ws.nodes.front();
@@ -97,7 +95,6 @@ bool ProjectionsAhead::Run(LayerContext& context, const ExpertGroups& groups) {
     stored_at_[static_cast<size_t>(row)] = static_cast<int32_t>(n_stored_++);
   }
   finished_.resize(finished_.size() - kGroupTokens);
-  return true;
 }
 
 void ProjectionsAhead::Project(const Worker& worker, LayerContext& piece, int64_t first_row,

@@ -9,6 +9,7 @@
 // path allocates nothing.
 
 #include <cstdint>
+#include <iterator>
 #include <span>
 #include <vector>
 
@@ -26,7 +27,7 @@ struct Projection {
 class ProjectionsAhead {
  public:
   // Room for the projections of size.rows_ahead tokens; for none nothing is ever early.
-  ProjectionsAhead(const ModelConfig& config, const WorkspaceSize& size);
+  explicit ProjectionsAhead(const WorkspaceSize& size);
 
   // What the constructor of a workspace sets aside, in floats.
   static int64_t StoreFloats(const ModelConfig& config, const WorkspaceSize& size);
@@ -37,9 +38,12 @@ class ProjectionsAhead {
   void Begin(const LayerContext& context, std::span<const Projection> next, const float* gain);
   // Tokens of one more expert are done.
   void ExpertDone(std::span<const int32_t> rows);
-  // Computes some of what can be; false: there is nothing to compute. `groups` of the layer at
-  // work.
-  bool Run(LayerContext& context, const ExpertGroups& groups);
+  // Whether there are tokens to compute, and room for them.
+  bool CanRun() const {
+    return std::ssize(finished_) >= kGroupTokens && n_stored_ + kGroupTokens <= capacity_;
+  }
+  // Computes some of them, if CanRun. `groups` of the layer at work.
+  void Run(LayerContext& context, const ExpertGroups& groups);
 
   // Collective. The projections of a piece of the chunk, whose input node.hidden_acts holds; those
   // that are early come from the store. Uses node.expert_acts.
@@ -60,9 +64,9 @@ class ProjectionsAhead {
                   int64_t first_row, int64_t n_tokens, int64_t n_computed) const;
 
   const int64_t capacity_;
-  std::vector<Projection> next_;      // empty: not this layer
+  std::vector<Projection> next_;  // empty: not this layer
   const float* gain_ = nullptr;
-  std::vector<uint8_t> experts_left_;  // [T] of a token
+  std::vector<int32_t> experts_left_;  // [T] of a token
   std::vector<int32_t> finished_;      // rows, not yet projected
   std::vector<int32_t> stored_at_;     // [T] row of the store, or kNone
   int64_t n_stored_ = 0;

@@ -75,6 +75,59 @@ uint64_t FewestMisses(const Trace& trace, uint32_t capacity) {
   return best;
 }
 
+TEST_CASE("a belady that sees some tokens ahead lies between the two, and errs as it must") {
+  // One layer of 4 experts, 2 slots.
+  Trace trace;
+  trace.header = SmallHeader(1, 4, 1);
+  const std::vector<EntryId> uses = {0, 1, 2, 1, 0, 3, 0, 0};
+  for (size_t i = 0; i < uses.size(); ++i) Add(&trace, static_cast<int64_t>(i), 0, {uses[i]});
+  const auto misses = [&](int64_t passes) {
+    return ReplayBelady(trace, 2, {}, passes).total.misses;
+  };
+  // Seeing all: 2 takes the place of 0, which comes back after 1: 0 1 2 0 3.
+  CHECK(misses(0) == 5);
+  // Seeing one token: at 2 the next is 1, so 0 goes; at 0 nothing of 1 and 2 is seen, and 2 is
+  // rarer; at 3 the next is 0, so 1 goes.
+  CHECK(misses(1) == 5);
+  CHECK(misses(100) == misses(0));
+
+  Trace longer;
+  longer.header = SmallHeader(4, 16, 2);
+  std::mt19937_64 random(5);
+  for (int64_t token = 0; token < 400; ++token) {
+    for (int32_t layer = 0; layer < 4; ++layer) {
+      const EntryId first = layer * 16 + random() % 16;
+      Add(&longer, token, layer, {first, layer * 16 + (first + 1 + random() % 15) % 16});
+    }
+  }
+  std::vector<uint64_t> by_passes;
+  for (const int64_t passes : {1, 2, 4, 8, 400}) {
+    by_passes.push_back(ReplayBelady(longer, 20, {}, passes).total.misses);
+  }
+  CAPTURE(by_passes);
+  CHECK(std::is_sorted(by_passes.rbegin(), by_passes.rend()));
+  CHECK(by_passes.front() > by_passes.back());
+  CHECK(by_passes.back() == ReplayBelady(longer, 20, {}).total.misses);
+  const auto lru = MakePolicy("lru", longer.header.MakeConfig(20)).policy;
+  CHECK(by_passes.front() < Replay(longer, *lru, longer.header.MakeConfig(20), {}).total.misses);
+}
+
+TEST_CASE("belady's parameter is checked as those of policies") {
+  Trace trace;
+  trace.header = SmallHeader(1, 4, 1);
+  Add(&trace, 0, 0, {1});
+  for (const auto& [spec, why] : std::vector<std::pair<std::string, std::string>>{
+           {"belady:passes=0", "passes=0 is not a whole number"},
+           {"belady:passes", "is not key=value"},
+           {"belady:steps=1", "unknown parameter 'steps'"}}) {
+    CAPTURE(spec);
+    SimulationOptions options;
+    options.policies = {spec};
+    options.capacities = {"2"};
+    CHECK_THROWS_WITH(RunSimulation(trace, options), test::HasText(why));
+  }
+}
+
 TEST_CASE("belady is as good as exhaustive search") {
   for (uint64_t seed = 1; seed <= 20; ++seed) {
     std::mt19937_64 random(seed);
