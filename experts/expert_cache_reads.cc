@@ -92,9 +92,11 @@ void ExpertCache::ReadMatrix(uint32_t index, uint32_t p, ReadUrgency urgency,
   }
 }
 
-// Rows of the part that are there, counted from the first.
+// Rows of the part that are there, counted from the first. Blocks of several nodes are cut node by
+// node and share bits: of those all rows are there or none.
 int64_t ExpertCache::RowsReady(const Slot& slot, int part) const {
   const Part& matrix = entries_[slot.entry].parts[part];
+  if (regions_.size() > 1) return slot.state == SlotState::kReady ? matrix.shape.rows() : 0;
   const auto blocks = static_cast<uint32_t>(std::countr_one(slot.arrived[part]));
   const uint64_t bytes = BlockOffset(matrix.extent, blocks) - matrix.extent.offset;
   return static_cast<int64_t>(bytes / matrix.shape.row_bytes());

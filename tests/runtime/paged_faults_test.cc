@@ -171,6 +171,19 @@ TEST_CASE("short reads of every awkward length, and errors that pass, change no 
   }
 }
 
+TEST_CASE("with several nodes a token waits for the parts of all") {
+  SharedDie die;
+  for (const char* nodes : {"virtual:2", "virtual:3,1"}) {
+    for (const bool eager : {false, true}) {
+      CAPTURE(nodes, eager);
+      EngineOptions options = Options(Model(), Faulty({.eager = eager, .depth = 2}, die));
+      options.n_threads = 2;
+      options.numa = ParseNumaChoice(nodes);
+      CHECK(DecodeOnce(options) == Expected());
+    }
+  }
+}
+
 TEST_CASE("a read that hangs for five seconds is waited for") {
   std::atomic<int> countdown{40};
   const PagerFactory factory = [&](IoBackend, std::span<const PagerFile> files,
