@@ -86,7 +86,7 @@ size_t Distance(std::string_view a, std::string_view b) {
 }
 
 [[noreturn]] void ThrowUnknown(const std::string& what, std::string_view given,
-                               const std::vector<std::string_view>& known) {
+                               std::span<const std::string_view> known) {
   const auto nearest = std::min_element(known.begin(), known.end(), [&](auto a, auto b) {
     return Distance(given, a) < Distance(given, b);
   });
@@ -100,14 +100,10 @@ size_t Distance(std::string_view a, std::string_view b) {
   throw std::runtime_error(message);
 }
 
-void CheckKeys(const PolicyParams& params, const PolicyInfo& info) {
+std::vector<std::string_view> KnownKeys(const PolicyInfo& info) {
   std::vector<std::string_view> known = {kScopeKey};
   for (const auto& parameter : info.parameters) known.push_back(parameter.key);
-  for (const auto& [key, value] : params.items()) {
-    if (std::find(known.begin(), known.end(), key) == known.end()) {
-      ThrowUnknown("policy " + params.policy() + ": unknown parameter", key, known);
-    }
-  }
+  return known;
 }
 
 bool LayerScope(const PolicyParams& params) {
@@ -158,6 +154,14 @@ PolicyParams::PolicyParams(std::string_view policy, std::string_view text) : pol
     }
     items_.emplace_back(item.substr(0, equals), item.substr(equals + 1));
     text.remove_prefix(std::min(comma + 1, text.size()));
+  }
+}
+
+void PolicyParams::CheckKeys(std::span<const std::string_view> known) const {
+  for (const auto& [key, value] : items_) {
+    if (std::find(known.begin(), known.end(), key) == known.end()) {
+      ThrowUnknown("policy " + policy_ + ": unknown parameter", key, known);
+    }
   }
 }
 
@@ -237,7 +241,7 @@ PolicyChoice MakePolicy(std::string_view spec, const PolicyConfig& config) {
   const auto found = std::find(names.begin(), names.end(), name);
   if (found == names.end()) ThrowUnknown("unknown policy", name, names);
   const Entry& entry = Table()[found - names.begin()];
-  CheckKeys(params, entry.info);
+  params.CheckKeys(KnownKeys(entry.info));
   const bool per_layer = LayerScope(params);
   if (per_layer && name == "static") {
     throw std::runtime_error(

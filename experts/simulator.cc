@@ -39,7 +39,7 @@ SimulationReport Describe(const Trace& trace) {
   report.header = trace.header;
   report.complete = trace.complete;
   report.token_cycle = trace.header.MakeConfig(1).token_cycle();
-  report.heat.assign(EntriesOf(trace.header), 0);
+  report.heat = CountUses(trace);
   int64_t last_token = -1;
   int32_t last_layer = -1;
   for (size_t i = 0; i < trace.size(); ++i) {
@@ -55,7 +55,6 @@ SimulationReport Describe(const Trace& trace) {
     report.largest_request =
         std::max(report.largest_request, static_cast<uint32_t>(request.accesses.size()));
     for (const TraceAccess& access : request.accesses) {
-      ++report.heat[access.entry];
       if (access.outcome == AccessOutcome::kUnknown) continue;
       ++(access.outcome == AccessOutcome::kMiss ? report.live_misses : report.live_hits);
     }
@@ -72,11 +71,8 @@ std::optional<int64_t> BeladyPasses(std::string_view spec) {
   const size_t colon = std::min(spec.find(':'), spec.size());
   if (spec.substr(0, colon) != "belady") return std::nullopt;
   const PolicyParams params("belady", spec.substr(std::min(colon + 1, spec.size())));
-  for (const auto& [key, value] : params.items()) {
-    if (key != "passes") {
-      throw std::runtime_error("policy belady: unknown parameter '" + key + "'; known: passes");
-    }
-  }
+  constexpr std::string_view kKeys[] = {"passes"};
+  params.CheckKeys(kKeys);
   return params.Integer("passes", 0, 1, 1000000);
 }
 

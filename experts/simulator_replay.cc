@@ -219,16 +219,6 @@ std::vector<uint64_t> NextUses(const Trace& trace, uint32_t n_entries) {
   return next;
 }
 
-std::vector<uint64_t> CountUses(const Trace& trace, uint32_t n_entries) {
-  std::vector<uint64_t> uses(n_entries, 0);
-  for (size_t r = 0; r < trace.size(); ++r) {
-    const TraceRequest request = trace[r];
-    if (request.kind != TraceKind::kDemand) continue;
-    for (const TraceAccess& access : request.accesses) ++uses[access.entry];
-  }
-  return uses;
-}
-
 // How many accesses come before the end of what is known at a request: the same layer some tokens
 // later. Asked request by request.
 class Horizon {
@@ -283,7 +273,8 @@ ReplayResult ReplayBelady(const Trace& trace, uint32_t capacity, const ReplayOpt
                           int64_t passes) {
   const auto n_entries = static_cast<uint32_t>(trace.header.n_layers) * trace.header.n_experts;
   const std::vector<uint64_t> next = NextUses(trace, n_entries);
-  const std::vector<uint64_t> uses = CountUses(trace, n_entries);
+  const bool sees_all = passes == 0;
+  const std::vector<uint64_t> uses = sees_all ? std::vector<uint64_t>() : CountUses(trace);
   Horizon horizon(trace, passes);
   Counting counting(trace, options);
   std::vector<uint8_t> resident(n_entries, 0);
@@ -297,7 +288,7 @@ ReplayResult ReplayBelady(const Trace& trace, uint32_t capacity, const ReplayOpt
     const TraceRequest request = trace[r];
     if (request.kind != TraceKind::kDemand) continue;
     counting.Tokens(request);
-    const uint64_t seen = horizon.End(request);  // accesses before it are known
+    const uint64_t seen = sees_all ? kNever : horizon.End(request);  // accesses before it are known
     for (const TraceAccess& access : request.accesses) pinned_by[access.entry] = r + 1;
     for (const TraceAccess& access : request.accesses) {
       const bool hit = resident[access.entry] != 0;
@@ -306,7 +297,7 @@ ReplayResult ReplayBelady(const Trace& trace, uint32_t capacity, const ReplayOpt
         EntryId victim = kNoEntry;
         while (!furthest.empty()) {
           const auto [when, entry] = furthest.top();
-          const bool known = when < seen || passes == 0;
+          const bool known = sees_all || when < seen;
           if (known && victim != kNoEntry) break;
           furthest.pop();
           if (resident[entry] == 0 || due[entry] != when) continue;
@@ -334,6 +325,16 @@ ReplayResult ReplayBelady(const Trace& trace, uint32_t capacity, const ReplayOpt
     }
   }
   return counting.result();
+}
+
+std::vector<uint64_t> CountUses(const Trace& trace) {
+  std::vector<uint64_t> uses(static_cast<size_t>(trace.header.n_layers) * trace.header.n_experts);
+  for (size_t r = 0; r < trace.size(); ++r) {
+    const TraceRequest request = trace[r];
+    if (request.kind != TraceKind::kDemand) continue;
+    for (const TraceAccess& access : request.accesses) ++uses[access.entry];
+  }
+  return uses;
 }
 
 ReuseDistances ComputeReuseDistances(const Trace& trace) {

@@ -56,6 +56,9 @@ ReplayResult Replay(const Trace& trace, CachePolicy& policy, const PolicyConfig&
 ReplayResult ReplayBelady(const Trace& trace, uint32_t capacity, const ReplayOptions& options,
                           int64_t passes = 0);
 
+// Demanded accesses of every entry, [n_entries].
+std::vector<uint64_t> CountUses(const Trace& trace);
+
 // Stack distances of demanded accesses: histogram[d] = accesses whose expert was last used d
 // distinct experts ago (0 = again at once); the first uses are in `first_uses`. LRU with c slots
 // hits the accesses of distance below c: exactly where every request is one expert, nearly where

@@ -382,10 +382,6 @@ void Model::Impl::LightningBlock(const Worker& worker, LayerContext& context, in
   const Worker local = worker.OnNode();
   NodeWorkspace& node = NodeOf(worker);
   const std::vector<float>& gain = gains_[static_cast<size_t>(worker.node)].layers[layer].lightning;
-  node.hidden_acts.Prepare(
-      local, node.h + first_row * hidden, n_tokens, hidden, hidden,
-      matmul.FormsFor(weights.qkv.type, n_tokens) | matmul.FormsFor(weights.gate.type, n_tokens));
-  local.Barrier();
   ahead_.Project(worker, context, first_row, ProjectionsOf(context, layer).all());
   local.Barrier();  // of the node: it computed q, k and v of whole heads
   LightningHeads(worker, context, kind_index_[layer], decay_[layer]);
@@ -414,11 +410,6 @@ void Model::Impl::SoftmaxBlock(const Worker& worker, LayerContext& context, int6
   MatmulBackend& matmul = context.matmul;
   const Worker local = worker.OnNode();
   NodeWorkspace& node = NodeOf(worker);
-  node.hidden_acts.Prepare(local, node.h + first_row * hidden, n_tokens, hidden, hidden,
-                           matmul.FormsFor(weights.q.type, n_tokens) |
-                               matmul.FormsFor(weights.k.type, n_tokens) |
-                               matmul.FormsFor(weights.v.type, n_tokens));
-  local.Barrier();
   ahead_.Project(worker, context, first_row, ProjectionsOf(context, layer).all());
   local.Barrier();  // of the node: it computed its kv heads and their queries
   RotateAndStore(worker, context, rope_, kind_index_[layer]);

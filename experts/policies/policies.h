@@ -26,6 +26,8 @@ class PolicyParams {
   double Real(std::string_view key, double fallback, double min, double max) const;
   int64_t Integer(std::string_view key, int64_t fallback, int64_t min, int64_t max) const;
   std::string Text(std::string_view key, std::string_view fallback) const;
+  // Throws for a key that is none of these, and names the nearest.
+  void CheckKeys(std::span<const std::string_view> known) const;
   const std::vector<std::pair<std::string, std::string>>& items() const { return items_; }
   const std::string& policy() const { return policy_; }
 

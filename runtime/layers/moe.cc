@@ -141,19 +141,28 @@ void DescribeRoutes(const LayerContext& context, bool all_tokens, ExpertRequest&
   }
 }
 
+// What f returns; the time that it takes is added to *seconds.
+template <typename F>
+auto Timed(double* seconds, F&& f) {
+  const auto start = std::chrono::steady_clock::now();
+  auto result = f();
+  *seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return result;
+}
+
 // y = W x for rows of W as they arrive.
 void MultiplyArriving(LayerContext& context, const ExpertHandle& handle, ExpertPart part,
                       const TensorView& weight, const Activations& acts, float* y,
                       int64_t y_stride, double* wait_seconds) {
   int64_t done = 0;
   while (done < weight.rows()) {
-    const auto start = std::chrono::steady_clock::now();
-    int64_t ready = done;
-    while (ready < weight.rows() && ready - done < kArrivingRows) {
-      ready = handle.WaitRows(part, ready);
-    }
-    *wait_seconds +=
-        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    int64_t ready = Timed(wait_seconds, [&] {
+      int64_t rows = done;
+      while (rows < weight.rows() && rows - done < kArrivingRows) {
+        rows = handle.WaitRows(part, rows);
+      }
+      return rows;
+    });
     if (ready < weight.rows()) ready -= ready % kArrivingRows;
     TensorView rows = weight;
     rows.data = weight.row(done);
@@ -203,29 +212,30 @@ void NoteLayouts(const LayerContext& context, ExpertHandle& handle) {
                     matmul.LayoutAfter(view.down));
 }
 
-void WaitComplete(const ExpertHandle& handle, double* wait_seconds) {
-  const auto start = std::chrono::steady_clock::now();
-  handle.WaitRows(ExpertPart::kGate, handle.view().gate.rows() - 1);
-  handle.WaitRows(ExpertPart::kUp, handle.view().up.rows() - 1);
-  handle.WaitRows(ExpertPart::kDown, handle.view().down.rows() - 1);
-  *wait_seconds +=
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+// Until all rows are there; their number.
+int64_t WaitComplete(const ExpertHandle& handle) {
+  return handle.WaitRows(ExpertPart::kGate, handle.view().gate.rows() - 1) +
+         handle.WaitRows(ExpertPart::kUp, handle.view().up.rows() - 1) +
+         handle.WaitRows(ExpertPart::kDown, handle.view().down.rows() - 1);
 }
 
 // An expert that has been handed out: as it comes when its tokens fit into the scratch, else piece
-// by piece when it is complete.
+// by piece when it is complete. Several nodes wait for all of it: the rows of later ones come last.
 void RunHandle(LayerContext& context, ExpertHandle& handle, const ExpertGroups& groups,
                ExpertCosts& costs) {
   const int32_t expert = handle.id().expert;
   const std::span<const int32_t> rows = groups.rows(expert);
   const int64_t hidden = context.config.hidden_size;
   float* out = context.ws.expert_out + groups.first_slot(expert) * hidden;
-  if (!handle.complete() && std::ssize(rows) <= kPieceTokens) {
+  const bool one_node = context.ws.nodes.size() == 1;
+  if (!handle.complete() && one_node && std::ssize(rows) <= kPieceTokens) {
     RunArriving(context, handle, rows, out, &costs.wait_seconds);
     NoteLayouts(context, handle);
     return;
   }
-  if (!handle.complete()) WaitComplete(handle, &costs.wait_seconds);
+  if (!handle.complete()) {
+    Timed(&costs.wait_seconds, [&] { return WaitComplete(handle); });
+  }
   constexpr auto kRows = static_cast<size_t>(kPieceTokens);
   for (size_t first = 0; first < rows.size(); first += kRows) {
     const auto piece = rows.subspan(first, std::min(kRows, rows.size() - first));
@@ -238,20 +248,14 @@ void RunHandle(LayerContext& context, ExpertHandle& handle, const ExpertGroups& 
 // slots are the fewest a cache has.
 void RunTokenPair(LayerContext& context, ExpertSource& source, const ExpertGroups& groups,
                   ExpertCosts& costs) {
-  const bool one_node = context.ws.nodes.size() == 1;
-  const auto start = std::chrono::steady_clock::now();
-  ExpertHandle first = source.Next();
-  ExpertHandle second = source.NextArriving();
-  costs.wait_seconds +=
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  ExpertHandle first = Timed(&costs.wait_seconds, [&] { return source.Next(); });
+  ExpertHandle second = Timed(&costs.wait_seconds, [&] { return source.NextArriving(); });
   for (const ExpertHandle* handle : {&first, &second}) {
     const ExpertView& view = handle->view();
     costs.weight_bytes += view.gate.bytes + view.up.bytes + view.down.bytes;
   }
   if (!second.complete()) {
     RunHandle(context, first, groups, costs);
-    // The rows of later nodes come last, so several nodes cannot compute on what has arrived.
-    if (!one_node) WaitComplete(second, &costs.wait_seconds);
     RunHandle(context, second, groups, costs);
     return;
   }
@@ -351,13 +355,10 @@ void RunExperts(LayerContext& context, int64_t layer, int64_t first_token,
   }
   for (size_t i = 0; i < request.ids.size(); ++i) {
     while (ahead.CanRun() && !source.Ready()) ahead.Run(context, groups);
-    const auto start = std::chrono::steady_clock::now();
     // The last one can be multiplied while it arrives; before it there is another to compute on.
-    // Several nodes wait for all of it: the rows of later ones come last.
-    const bool last = i + 1 == request.ids.size() && context.ws.nodes.size() == 1;
-    ExpertHandle handle = last ? source.NextArriving() : source.Next();
-    costs.wait_seconds +=
-        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    const bool last = i + 1 == request.ids.size();
+    ExpertHandle handle = Timed(&costs.wait_seconds,
+                                [&] { return last ? source.NextArriving() : source.Next(); });
     const ExpertView& view = handle.view();
     costs.weight_bytes += view.gate.bytes + view.up.bytes + view.down.bytes;
     RunHandle(context, handle, groups, costs);

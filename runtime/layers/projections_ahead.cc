@@ -16,6 +16,15 @@ int64_t ProjectedColumns(const ModelConfig& config) {
   return std::max(4 * attn_width, attn_width + 2 * config.n_kv_heads * config.head_dim);
 }
 
+// The forms that these products of m tokens read.
+uint32_t FormsFor(const MatmulBackend& matmul, std::span<const Projection> projections, int64_t m) {
+  uint32_t forms = 0;
+  for (const Projection& projection : projections) {
+    forms |= matmul.FormsFor(projection.weight->type, m);
+  }
+  return forms;
+}
+
 }  // namespace
 
 ProjectionsAhead::ProjectionsAhead(const WorkspaceSize& size) : capacity_(size.rows_ahead) {
@@ -38,10 +47,7 @@ void ProjectionsAhead::Begin(const LayerContext& context, std::span<const Projec
                              const float* gain) {
   STOKER_CHECK(n_stored_ == 0);
   if (capacity_ == 0 || context.n_tokens <= kPieceTokens) return;
-  const bool integer = std::all_of(next.begin(), next.end(), [&](const Projection& projection) {
-    return (context.matmul.FormsFor(projection.weight->type, kGroupTokens) & kActF32) == 0;
-  });
-  if (!integer) return;
+  if ((FormsFor(context.matmul, next, kGroupTokens) & kActF32) != 0) return;
   next_.assign(next.begin(), next.end());
   gain_ = gain;
   const auto n_tokens = static_cast<size_t>(context.n_tokens);
@@ -69,10 +75,7 @@ void ProjectionsAhead::Run(LayerContext& context, const ExpertGroups& groups) {
   Workspace& ws = context.ws;
   NodeWorkspace& node = ws.nodes.front();
   const std::span<const int32_t> rows = std::span(finished_).last(kGroupTokens);
-  uint32_t forms = 0;
-  for (const Projection& projection : next_) {
-    forms |= context.matmul.FormsFor(projection.weight->type, kGroupTokens);
-  }
+  const uint32_t forms = FormsFor(context.matmul, next_, kGroupTokens);
   context.team.Run([&](const Worker& worker) {
     const auto [begin, end] = worker.Share(kGroupTokens);
     for (int64_t i = begin; i < end; ++i) {
@@ -101,6 +104,10 @@ void ProjectionsAhead::Project(const Worker& worker, LayerContext& piece, int64_
                                std::span<const Projection> projections) const {
   const Worker local = worker.OnNode();
   NodeWorkspace& node = piece.ws.nodes[static_cast<size_t>(worker.node)];
+  const int64_t hidden = piece.config.hidden_size;
+  node.hidden_acts.Prepare(local, node.h + first_row * hidden, piece.n_tokens, hidden, hidden,
+                           FormsFor(piece.matmul, projections, piece.n_tokens));
+  local.Barrier();
   const Activations* acts = &node.hidden_acts;
   int64_t n_computed = piece.n_tokens;
   if (n_stored_ > 0) {

@@ -45,8 +45,9 @@ class ProjectionsAhead {
   // Computes some of them, if CanRun. `groups` of the layer at work.
   void Run(LayerContext& context, const ExpertGroups& groups);
 
-  // Collective. The projections of a piece of the chunk, whose input node.hidden_acts holds; those
-  // that are early come from the store. Uses node.expert_acts.
+  // Collective. The projections of a piece of the chunk, from the nodes' h; those that are early
+  // come from the store. Uses hidden_acts and expert_acts. No worker may still read the former
+  // (barrier before).
   void Project(const Worker& worker, LayerContext& piece, int64_t first_row,
                std::span<const Projection> projections) const;
   // The layer's attention is over. Returns how many tokens' projections were early.

@@ -97,7 +97,8 @@ TEST_CASE("a belady that sees some tokens ahead lies between the two, and errs a
   for (int64_t token = 0; token < 400; ++token) {
     for (int32_t layer = 0; layer < 4; ++layer) {
       const EntryId first = layer * 16 + random() % 16;
-      Add(&longer, token, layer, {first, layer * 16 + (first + 1 + random() % 15) % 16});
+      const EntryId second = layer * 16 + (first + 1 + random() % 15) % 16;
+      Add(&longer, token, layer, {first, second});
     }
   }
   std::vector<uint64_t> by_passes;

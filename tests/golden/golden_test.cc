@@ -14,11 +14,11 @@
 #include "numa/cpu_features.h"
 #include "runtime/engine.h"
 #include "runtime/layers/lightning_attention.h"
-#include "tests/golden/run_model.h"
 #include "tests/support/catch.h"
 #include "tests/support/collecting_sink.h"
 #include "tests/support/golden_file.h"
 #include "tests/support/near.h"
+#include "tests/support/run_model.h"
 
 namespace stoker {
 namespace {

@@ -13,10 +13,10 @@
 #include "mmap/weight_store.h"
 #include "runtime/engine.h"
 #include "runtime/kernels/dequantize.h"
-#include "tests/golden/run_model.h"
 #include "tests/support/catch.h"
 #include "tests/support/golden_file.h"
 #include "tests/support/near.h"
+#include "tests/support/run_model.h"
 #include "tests/support/temp_dir.h"
 
 namespace stoker {

@@ -11,10 +11,10 @@
 #include "numa/bytes.h"
 #include "runtime/chunk_length.h"
 #include "runtime/cli/synth_plan.h"
-#include "runtime/cli/synth_writer.h"
 #include "runtime/engine.h"
 #include "runtime/memory_plan.h"
 #include "tests/support/catch.h"
+#include "tests/support/synth_model.h"
 #include "tests/support/temp_dir.h"
 
 namespace stoker {
@@ -23,11 +23,7 @@ namespace {
 const std::filesystem::path& Model() {
   static const test::TempDir dir;
   static const std::filesystem::path path = [] {
-    SynthRequest request;
-    request.path = dir / "model.gguf";
-    request.shape = DemoShape();
-    request.mix = FindTypeMix("q8_0");
-    WriteSynthModel(request);
+    testing::WriteModel(dir / "model.gguf", DemoShape(), "q8_0");
     return dir / "model.gguf";
   }();
   return path;

@@ -16,45 +16,25 @@
 #include <vector>
 
 #include "experts/pread_pager.h"
-#include "runtime/cli/synth_writer.h"
 #include "runtime/engine.h"
 #include "tests/support/catch.h"
-#include "tests/support/collecting_sink.h"
 #include "tests/support/fake_pager.h"
+#include "tests/support/run_model.h"
+#include "tests/support/synth_model.h"
 #include "tests/support/temp_dir.h"
 
 namespace stoker {
 namespace {
 
-using testing::CollectingSink;
 using testing::FakeDevice;
 using testing::FakePager;
 
 constexpr int kTokens = 16;
 
-void WriteModel(const std::filesystem::path& path) {
-  SynthShape shape;
-  shape.n_layers = 2;
-  shape.hidden_size = 64;
-  shape.n_heads = 4;
-  shape.n_kv_heads = 2;
-  shape.head_dim = 16;
-  shape.rotary_dim = 8;
-  shape.expert_hidden_size = 64;
-  shape.n_experts = 8;
-  shape.vocab_size = 512;
-  shape.context_length = 4096;
-  SynthRequest request;
-  request.path = path;
-  request.shape = shape;
-  request.mix = FindTypeMix("q8_0");
-  REQUIRE(WriteSynthModel(request).complete);
-}
-
 const std::filesystem::path& Model() {
   static const test::TempDir dir;
   static const std::filesystem::path path = [] {
-    WriteModel(dir / "model.gguf");
+    testing::WriteModel(dir / "model.gguf", testing::SmallShape(), "q8_0");
     return dir / "model.gguf";
   }();
   return path;
@@ -80,10 +60,8 @@ std::vector<float> Decode(Engine& engine, int first = 0, int last = kTokens) {
   std::vector<float> logits;
   for (int i = first; i < last; ++i) {
     const int32_t id = 7 + 13 * i;
-    CollectingSink sink(engine.config(), 1, false);
-    const TokenRun run{&state, {&id, 1}, LogitRows::kAll};
-    engine.model().Forward({&run, 1}, sink);
-    logits.insert(logits.end(), sink.logits.begin(), sink.logits.end());
+    const std::vector<float> row = testing::Run(engine, state, {&id, 1}).logits;
+    logits.insert(logits.end(), row.begin(), row.end());
   }
   return logits;
 }

@@ -7,17 +7,16 @@
 #include <string>
 #include <vector>
 
-#include "runtime/cli/synth_writer.h"
 #include "runtime/engine.h"
 #include "tests/support/catch.h"
-#include "tests/support/collecting_sink.h"
 #include "tests/support/fake_pager.h"
+#include "tests/support/run_model.h"
+#include "tests/support/synth_model.h"
 #include "tests/support/temp_dir.h"
 
 namespace stoker {
 namespace {
 
-using testing::CollectingSink;
 using testing::FakeDevice;
 using testing::FakePager;
 
@@ -26,33 +25,23 @@ constexpr int64_t kTokens = kPromptTokens + 1;
 
 // Lightning before softmax attention and behind it.
 void WriteModel(const std::filesystem::path& path, const std::string& mix) {
-  SynthShape shape;
+  SynthShape shape = testing::SmallShape();
   shape.n_layers = 4;
   shape.full_attention_interval = 3;
   shape.hidden_size = 256;
-  shape.n_heads = 4;
-  shape.n_kv_heads = 2;
   shape.head_dim = 32;
   shape.rotary_dim = 16;
   shape.expert_hidden_size = 256;
   shape.n_experts = 16;
-  shape.vocab_size = 512;
-  shape.context_length = 4096;
-  SynthRequest request;
-  request.path = path;
-  request.shape = shape;
-  request.mix = FindTypeMix(mix);
-  REQUIRE(WriteSynthModel(request).complete);
+  testing::WriteModel(path, shape, mix);
 }
 
 EngineOptions Options(const std::filesystem::path& path) {
-  EngineOptions options;
-  options.model_path = path;
+  EngineOptions options = testing::OptionsFor(path);
   options.n_threads = 2;
   options.pin_threads = false;
   options.n_ctx = kTokens;
   options.chunk_tokens = 512;
-  options.need_tokenizer = false;
   options.tune = false;
   return options;
 }
@@ -75,10 +64,8 @@ std::vector<float> Logits(Engine& engine) {
   for (int32_t i = 0; i < kTokens; ++i) ids.push_back((7 + 13 * i + i * i % 31) % 512);
   std::vector<float> logits;
   for (const auto& part : {std::span(ids).first(kPromptTokens), std::span(ids).last(1)}) {
-    CollectingSink sink(engine.config(), std::ssize(part), false);
-    const TokenRun run{&state, part, LogitRows::kAll};
-    engine.model().Forward({&run, 1}, sink);
-    logits.insert(logits.end(), sink.logits.begin(), sink.logits.end());
+    const std::vector<float> rows = testing::Run(engine, state, part).logits;
+    logits.insert(logits.end(), rows.begin(), rows.end());
   }
   return logits;
 }

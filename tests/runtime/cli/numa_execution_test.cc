@@ -6,9 +6,9 @@
 
 #include "numa/affinity.h"
 #include "runtime/cli/synth_plan.h"
-#include "runtime/cli/synth_writer.h"
 #include "runtime/engine.h"
 #include "tests/support/catch.h"
+#include "tests/support/synth_model.h"
 #include "tests/support/temp_dir.h"
 
 namespace stoker::test {
@@ -58,17 +58,14 @@ TEST_CASE("two nodes give the bits of one, and meet three times a layer inside r
   const TempDir dir;
   for (const char* type : {"q4_k_m", "q8_0", "bf16"}) {
     CAPTURE(type);
-    SynthRequest request;
-    request.path = (dir / (std::string(type) + ".gguf")).string();
-    request.shape = DemoShape();
-    request.shape.n_layers = 4;
-    request.shape.hidden_size = 256;
-    request.shape.expert_hidden_size = 256;
-    request.shape.vocab_size = 512;
-    request.shape.n_experts = 8;
-    request.mix = FindTypeMix(type);
-    WriteSynthModel(request);
-    const std::string model = request.path.string();
+    SynthShape shape = DemoShape();
+    shape.n_layers = 4;
+    shape.hidden_size = 256;
+    shape.expert_hidden_size = 256;
+    shape.vocab_size = 512;
+    shape.n_experts = 8;
+    const std::string model = (dir / (std::string(type) + ".gguf")).string();
+    testing::WriteModel(model, shape, type);
     const Outcome one = RunOn(model, "off", MemoryMode::kResident);
     CHECK(one.meetings_of_a_token == 0);
     for (const char* numa : {"virtual:2", "virtual:3,1"}) {

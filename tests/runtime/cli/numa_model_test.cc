@@ -6,8 +6,8 @@
 #include <string>
 
 #include "runtime/cli/synth_plan.h"
-#include "runtime/cli/synth_writer.h"
 #include "tests/support/catch.h"
+#include "tests/support/synth_model.h"
 #include "tests/support/temp_dir.h"
 
 namespace stoker::test {
@@ -17,12 +17,8 @@ namespace {
 const WeightStore& Store() {
   static const TempDir dir;
   static const std::unique_ptr<WeightStore> store = [] {
-    SynthRequest request;
-    request.path = (dir / "model.gguf").string();
-    request.shape = DemoShape();
-    request.mix = FindTypeMix("q8_0");
-    WriteSynthModel(request);
-    return WeightStore::Open(request.path);
+    testing::WriteModel(dir / "model.gguf", DemoShape(), "q8_0");
+    return WeightStore::Open(dir / "model.gguf");
   }();
   return *store;
 }
