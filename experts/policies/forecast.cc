@@ -9,11 +9,11 @@
 // router thought of e at the last visit; w is shared by all layers and corrected after each decode
 // visit of a layer by its n_experts outcomes (AdaGrad: Duchi, Hazan, Singer, JMLR 12, 2011).
 // soon(e) corrects p(e) by which experts used to follow those of the layer's last visit, with a
-// weight that is learned too. It says something about the next visit only, so a slot that is held
-// for `stay` passes (capacity over misses per pass) is worth the mean of soon(e) and stay - 1 times
-// p(e).
-// The victim has the lowest worth(e) - price * d(e): d(e) in (0, 1] is the part of a pass until its
-// layer is next visited, and the price of a slot for one pass is the capacity-th greatest p.
+// weight that is learned too. It says something about the next visit only; what a slot is worth
+// beyond grows with p(e), but less than in proportion, because it can be given up any time.
+// The victim has the lowest soon(e) + sqrt(p(e)) - price * d(e): d(e) in (0, 1] is the part of a
+// pass until its layer is next visited, and the price of a slot for one pass is half of the
+// capacity-th greatest p. Root and half did best of the forms tried (docs/policies.md).
 // So below one token cycle it keeps what is due soon, and above it it is neither LRU nor LFU but
 // what the trace teaches. One update costs n_experts * 10 multiplications per layer; pairs take
 // n_experts floats per expert, and are left out where that would be more than 64 MiB.
@@ -44,7 +44,6 @@ constexpr uint32_t kNeverUsed = 64;       // recency at the start; only its loga
 constexpr float kPairPrior = 40.0F;
 constexpr uint64_t kMostPairs = uint64_t{1} << 24;
 constexpr float kMaxFollowWeight = 3.0F;
-constexpr float kMissGain = 0.05F;  // of an average over some twenty passes
 // Log scores are bounded so that a saturated softmax does not swamp the rest.
 constexpr float kMinLogScore = -6.0F;
 constexpr float kMaxLogScore = 3.0F;
@@ -100,21 +99,17 @@ class Forecast final : public CachePolicy {
     }
   }
 
-  void OnAccess(EntryId entry, bool hit, const AccessContext& context) noexcept override {
+  void OnAccess(EntryId entry, bool /*hit*/, const AccessContext& context) noexcept override {
     const int64_t pass = clock_.Observe(context);
     const auto layer = static_cast<int32_t>(entry / n_experts_);
     if (!visiting_ || pass != pass_ || layer != layer_) {
       FinishVisit();
-      if (pass != pass_) {
-        SetPrice();
-        SetStay();
-      }
+      if (pass != pass_) SetPrice();
       pass_ = pass;
       layer_ = layer;
       visiting_ = true;
       decoding_ = context.phase == Phase::kDecode;
     }
-    misses_ += hit ? 0 : 1;
     uint8_t& used = used_[entry % n_experts_];
     n_used_ += used == 0 ? 1 : 0;
     used = 1;
@@ -143,8 +138,8 @@ class Forecast final : public CachePolicy {
 
   float Worth(EntryId entry) const noexcept {
     const int32_t wait = LayersUntil(static_cast<int32_t>(entry / n_experts_), layer_, n_layers_);
-    const float chance = (soon_[entry] + (stay_ - 1.0F) * chance_[entry]) / stay_;
-    return chance - price_ * static_cast<float>(wait) / static_cast<float>(n_layers_);
+    return soon_[entry] + std::sqrt(chance_[entry]) -
+           price_ * static_cast<float>(wait) / static_cast<float>(n_layers_);
   }
 
   static Features FeaturesOf(const Statistics& s) {
@@ -256,18 +251,11 @@ class Forecast final : public CachePolicy {
     }
   }
 
-  // Passes that a slot is held: capacity over misses per pass.
-  void SetStay() noexcept {
-    misses_per_pass_ += kMissGain * (static_cast<float>(misses_) - misses_per_pass_);
-    misses_ = 0;
-    stay_ = std::max(1.0F, static_cast<float>(capacity_) / std::max(0.5F, misses_per_pass_));
-  }
-
   void SetPrice() noexcept {
     if (capacity_ >= chance_.size()) return;
     std::copy(chance_.begin(), chance_.end(), sorted_.begin());
     std::nth_element(sorted_.begin(), sorted_.begin() + capacity_, sorted_.end(), std::greater<>());
-    price_ = sorted_[capacity_];
+    price_ = sorted_[capacity_] / 2.0F;
   }
 
   int32_t n_layers_;
@@ -296,9 +284,6 @@ class Forecast final : public CachePolicy {
   std::vector<float> soon_;     // [n_entries] chance_ corrected by it
   float follow_weight_ = 0.0F;
   float follow_squares_ = 1.0F;
-  int32_t misses_ = 0;  // of the pass under way
-  float misses_per_pass_ = 0.0F;
-  float stay_ = 1.0F;
   Features weights_;
   Features squares_;  // sums of squared gradients
   ResidentSet resident_;
