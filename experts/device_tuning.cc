@@ -88,15 +88,9 @@ DeviceTuning Measure(const std::filesystem::path& file, IoBackend backend) {
   return tuning;
 }
 
-}  // namespace
-
-DeviceTuning TuneDevice(const std::filesystem::path& file, IoBackend backend,
-                        const std::filesystem::path& directory) {
+DeviceTuning TuneDrive(const std::filesystem::path& file, IoBackend backend,
+                       const std::filesystem::path& directory) {
   DeviceTuning result;
-  if (backend != IoBackend::kUring || std::filesystem::file_size(file) < kMinDiskProbeBytes) {
-    result.source = "defaults";
-    return result;
-  }
   const std::string device = DeviceName(file);
   const std::string number = device.substr(0, device.find(' '));
   std::string name = "disk-" + number + ".txt";
@@ -133,6 +127,30 @@ DeviceTuning TuneDevice(const std::filesystem::path& file, IoBackend backend,
            std::clamp(static_cast<int64_t>(result.bytes_per_second / 1e6), int64_t{1}, kMostMega));
   kept.Keep();
   return result;
+}
+
+}  // namespace
+
+DeviceTuning TuneDevices(std::span<const PagerFile> files, IoBackend backend,
+                         const std::filesystem::path& directory) {
+  DeviceTuning all;
+  if (backend == IoBackend::kUring) {
+    for (const Drive& drive : DrivesOf(files)) {
+      if (drive.largest_bytes < kMinDiskProbeBytes) continue;
+      DeviceTuning one = TuneDrive(drive.largest, backend, directory);
+      if (all.source.empty()) {
+        all = std::move(one);
+        continue;
+      }
+      all.pager.piece_bytes = std::max(all.pager.piece_bytes, one.pager.piece_bytes);
+      all.pager.depth = std::max(all.pager.depth, one.pager.depth);
+      all.pager.waiting_depth = std::max(all.pager.waiting_depth, one.pager.waiting_depth);
+      all.bytes_per_second += one.bytes_per_second;
+      all.source += "; " + one.source;
+    }
+  }
+  if (all.source.empty()) all.source = "defaults";
+  return all;
 }
 
 }  // namespace stoker

@@ -4,6 +4,7 @@
 // disks want few large ones, fast NVMe drives many. Not thread-safe.
 
 #include <filesystem>
+#include <span>
 #include <string>
 
 #include "experts/pager.h"
@@ -19,12 +20,12 @@ struct DeviceTuning {
   std::string source;  // for verbose output: "measured in 900 ms", or the file it was found in
 };
 
-// The piece size with which the drive of `file` is fastest, the fewest pieces in flight that keep
-// it so while they are waited for, and enough of them for 50 ms in which nobody looks. Defaults for
-// files under kMinDiskProbeBytes, backends other than io_uring, and where a read fails. From
-// `directory` where it has them; measured by reads of `file` for about a second and written there
-// otherwise.
-DeviceTuning TuneDevice(const std::filesystem::path& file, IoBackend backend,
-                        const std::filesystem::path& directory);
+// The piece size with which the drive of `files` is fastest, the fewest pieces in flight that keep
+// it so while they are waited for, and enough of them for 50 ms in which nobody looks. Of several
+// drives the largest of each, and the sum of their rates. Defaults for drives without a file of
+// kMinDiskProbeBytes, backends other than io_uring, and where a read fails. From `directory` where
+// it has them; measured by reads of about a second for each drive and written there otherwise.
+DeviceTuning TuneDevices(std::span<const PagerFile> files, IoBackend backend,
+                         const std::filesystem::path& directory);
 
 }  // namespace stoker

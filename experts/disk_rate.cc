@@ -1,5 +1,7 @@
 #include "experts/disk_rate.h"
 
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <array>
 #include <chrono>
@@ -14,8 +16,8 @@
 namespace stoker {
 namespace {
 
-constexpr uint64_t kExtentBytes = 16 * kMiB;
-constexpr size_t kInFlight = kDiskProbeMemory / kExtentBytes;
+constexpr size_t kInFlight = 4;    // extents, for each drive
+constexpr size_t kMostDrives = 4;  // that get so many; more share them
 
 std::filesystem::path FileToRead(const std::filesystem::path& path) {
   if (!std::filesystem::is_directory(path)) return path;
@@ -32,41 +34,91 @@ std::filesystem::path FileToRead(const std::filesystem::path& path) {
   return largest;
 }
 
+// Which file an extent is read from: any of a drive's, the larger the likelier.
+struct Source {
+  std::vector<uint32_t> files;
+  std::vector<uint64_t> ends;  // running sums of their bytes
+};
+
+std::vector<Source> SourcesOf(std::span<const PagerFile> files) {
+  std::vector<Source> sources;
+  for (const Drive& drive : DrivesOf(files)) {
+    Source source;
+    uint64_t end = 0;
+    for (const uint32_t f : drive.files) {
+      if (files[f].bytes < kMinDiskProbeBytes) continue;
+      source.files.push_back(f);
+      source.ends.push_back(end += files[f].bytes);
+    }
+    if (!source.files.empty()) sources.push_back(std::move(source));
+  }
+  return sources;
+}
+
+void AddToDrive(std::vector<Drive>& drives, const std::filesystem::path& path,
+                std::optional<uint32_t> file) {
+  struct stat info {};
+  if (::stat(path.c_str(), &info) != 0) return;  // who opens it says why not
+  auto drive = std::find_if(drives.begin(), drives.end(),
+                            [&](const Drive& d) { return d.device == info.st_dev; });
+  if (drive == drives.end()) {
+    drive = drives.emplace(drives.end());
+    drive->device = info.st_dev;
+  }
+  if (file) drive->files.push_back(*file);
+  if (static_cast<uint64_t>(info.st_size) <= drive->largest_bytes) return;
+  drive->largest = path;
+  drive->largest_bytes = static_cast<uint64_t>(info.st_size);
+}
+
 }  // namespace
 
-DiskRate MeasureDiskRate(const std::filesystem::path& path, const DiskProbe& probe) {
-  const std::filesystem::path file = FileToRead(path);
-  const uint64_t file_bytes = std::filesystem::file_size(file);
-  if (file_bytes < kMinDiskProbeBytes) {
-    throw std::runtime_error(file.string() + ": " + FormatBytes(file_bytes) +
-                             " is too small to measure a disk with; name a file of " +
-                             FormatBytes(kMinDiskProbeBytes) + " or more");
+std::vector<Drive> DrivesOf(std::span<const PagerFile> files) {
+  std::vector<Drive> drives;
+  for (uint32_t f = 0; f < files.size(); ++f) {
+    AddToDrive(drives, files[f].path, f);
+    for (const std::filesystem::path& mirror : files[f].mirrors) {
+      AddToDrive(drives, mirror, std::nullopt);
+    }
   }
-  const std::array<PagerFile, 1> files = {PagerFile{file, file_bytes, -1, {}}};
+  return drives;
+}
+
+std::optional<DiskRate> MeasureDiskRate(std::span<const PagerFile> files, const DiskProbe& probe) {
+  const std::vector<Source> sources = SourcesOf(files);
+  if (sources.empty()) return std::nullopt;
+  const size_t n_extents = kInFlight * std::min(DrivesOf(files).size(), kMostDrives);
+  const uint64_t extent_bytes = kDiskProbeMemory / n_extents / kMiB * kMiB;
   const std::unique_ptr<Pager> pager = MakePager(probe.backend, files, probe.pager);
-  NodeBuffer memory = NodeBuffer::Allocate(kInFlight * kExtentBytes, "disk probe");
+  NodeBuffer memory = NodeBuffer::Allocate(n_extents * extent_bytes, "disk probe");
   std::fill(memory.span().begin(), memory.span().end(), std::byte{1});  // touched before timing
   pager->RegisterMemory(memory.span());
 
   std::mt19937_64 random(1);
   const auto submit = [&](uint64_t slot) {
-    const uint64_t offset = random() % ((file_bytes - kExtentBytes) / kMiB + 1) * kMiB;
-    const ReadRequest request{0, offset, kExtentBytes, memory.data() + slot * kExtentBytes, slot};
+    const Source& source = sources[slot % sources.size()];
+    const uint64_t at = random() % source.ends.back();
+    const auto end = std::upper_bound(source.ends.begin(), source.ends.end(), at);
+    const uint32_t file = source.files[static_cast<size_t>(end - source.ends.begin())];
+    const uint64_t offset = random() % ((files[file].bytes - extent_bytes) / kMiB + 1) * kMiB;
+    const ReadRequest request{file, offset, extent_bytes, memory.data() + slot * extent_bytes,
+                              slot};
     pager->Submit({&request, 1});
     pager->FillQueues();
   };
   using Clock = std::chrono::steady_clock;
   const Clock::time_point start = Clock::now();
   const auto elapsed = [&] { return std::chrono::duration<double>(Clock::now() - start).count(); };
-  for (uint64_t slot = 0; slot < kInFlight; ++slot) submit(slot);
+  for (uint64_t slot = 0; slot < n_extents; ++slot) submit(slot);
   DiskRate rate;
-  std::array<ReadCompletion, kInFlight> done;
+  std::array<ReadCompletion, kInFlight * kMostDrives> done;
   while (pager->pending() > 0) {
     const size_t n = pager->Reap(done, /*wait=*/true);
     for (const ReadCompletion& completion : std::span(done).first(n)) {
-      if (completion.status != ReadStatus::kOk)
-        throw std::runtime_error(ReadErrorMessage(file, completion));
-      rate.bytes += kExtentBytes;
+      if (completion.status != ReadStatus::kOk) {
+        throw std::runtime_error(ReadErrorMessage(files[completion.file].path, completion));
+      }
+      rate.bytes += extent_bytes;
       if (elapsed() < probe.seconds && !(probe.stop && probe.stop())) submit(completion.tag);
     }
   }
@@ -74,6 +126,16 @@ DiskRate MeasureDiskRate(const std::filesystem::path& path, const DiskProbe& pro
   rate.bytes_per_second = static_cast<double>(rate.bytes) / rate.seconds;
   rate.method = pager->Describe();
   return rate;
+}
+
+DiskRate MeasureDiskRate(const std::filesystem::path& path, const DiskProbe& probe) {
+  const std::filesystem::path file = FileToRead(path);
+  const uint64_t bytes = std::filesystem::file_size(file);
+  const PagerFile only{file, bytes, -1, {}};
+  if (const std::optional<DiskRate> rate = MeasureDiskRate({&only, 1}, probe)) return *rate;
+  throw std::runtime_error(file.string() + ": " + FormatBytes(bytes) +
+                           " is too small to measure a disk with; name a file of " +
+                           FormatBytes(kMinDiskProbeBytes) + " or more");
 }
 
 }  // namespace stoker

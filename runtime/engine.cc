@@ -312,7 +312,7 @@ void Engine::Parts::LoadExperts() {
 const DeviceTuning& Engine::Parts::Device(IoBackend backend) {
   if (!device) {
     device = options.tune && !options.make_pager
-                 ? TuneDevice(store->files().front().path, backend, CacheDirectory())
+                 ? TuneDevices(PagerFiles(*store, options.mirror_dirs), backend, CacheDirectory())
                  : DeviceTuning{};
   }
   return *device;

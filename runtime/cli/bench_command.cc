@@ -41,6 +41,7 @@ constexpr size_t kMaxModelBytes = 16 * kMiB;
 
 // Passes over the probe buffer, before and after each test: at 30 GB/s a fifth of a second.
 constexpr int kCeilingPasses = 3;
+constexpr double kDiskSeconds = 0.7;  // of measuring the disk ceiling
 
 struct BenchOptions {
   ModelOptions model;
@@ -133,7 +134,7 @@ class Bench {
 
     // 2. The timed region: whole repetitions, between two measurements of the read ceiling.
     const double ceiling_before = ReadCeiling();
-    const std::optional<double> disk_before = DiskCeiling();
+    const std::optional<double> disk_before = MeasureDiskCeiling(engine_, kDiskSeconds);
     engine_.model().ResetStats();
     const std::optional<uint64_t> page_cache = PageCacheBytes(engine_.store());
     const Usage before = meter_.Read();
@@ -162,7 +163,8 @@ class Bench {
           per_token(static_cast<double>(*now) - static_cast<double>(*page_cache));
     }
     row.read_ceiling_bytes_per_s = (ceiling_before + ReadCeiling()) / 2;
-    if (const std::optional<double> disk_after = DiskCeiling(); disk_before && disk_after) {
+    if (const std::optional<double> disk_after = MeasureDiskCeiling(engine_, kDiskSeconds);
+        disk_before && disk_after) {
       row.disk_ceiling_bytes_per_s = (*disk_before + *disk_after) / 2;
     }
     row.system_seconds_per_token = per_token(usage.system_seconds);
@@ -226,16 +228,6 @@ class Bench {
 
   double ReadCeiling() {
     return MeasureReadBandwidth(engine_.team(), probe_.span(), kCeilingPasses).bytes_per_second;
-  }
-
-  // nullopt unless paged.
-  std::optional<double> DiskCeiling() const {
-    const StoredFile& file = engine_.store().files().front();
-    if (engine_.cache() == nullptr || file.bytes < kMinDiskProbeBytes) return std::nullopt;
-    return MeasureDiskRate(file.path, {.backend = engine_.cache()->pager().backend(),
-                                       .pager = engine_.pager_options(),
-                                       .stop = [] { return InterruptFlag().load(); }})
-        .bytes_per_second;
   }
 
   static void PrintStages(const BenchRow& row, const ForwardStats& stats, double seconds) {

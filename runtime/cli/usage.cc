@@ -170,16 +170,19 @@ Ceilings MeasureCeilings(Engine& engine) {
     ceilings.read_bytes_per_s =
         MeasureReadBandwidth(engine.team(), probe.span(), kPasses).bytes_per_second;
   }
-  const std::filesystem::path& file = engine.store().files().front().path;
-  if (engine.cache() != nullptr && engine.store().files().front().bytes >= kMinDiskProbeBytes) {
-    ceilings.disk_bytes_per_s =
-        MeasureDiskRate(file, {.backend = engine.cache()->pager().backend(),
-                               .seconds = kDiskSeconds,
-                               .pager = engine.pager_options(),
-                               .stop = [] { return InterruptFlag().load(); }})
-            .bytes_per_second;
-  }
+  ceilings.disk_bytes_per_s = MeasureDiskCeiling(engine, kDiskSeconds);
   return ceilings;
+}
+
+std::optional<double> MeasureDiskCeiling(Engine& engine, double seconds) {
+  if (engine.cache() == nullptr) return std::nullopt;
+  const std::optional<DiskRate> rate =
+      MeasureDiskRate(PagerFiles(engine.store(), engine.options().mirror_dirs),
+                      {.backend = engine.cache()->pager().backend(),
+                       .seconds = seconds,
+                       .pager = engine.pager_options(),
+                       .stop = [] { return InterruptFlag().load(); }});
+  return rate ? std::optional(rate->bytes_per_second) : std::nullopt;
 }
 
 Roofs RoofsFor(uint64_t weight_bytes_per_token, const Usage& usage, int64_t tokens,

@@ -59,6 +59,10 @@ struct Ceilings {
 // Takes a second or two; uses what memory is free.
 Ceilings MeasureCeilings(Engine& engine);
 
+// Bytes per second that all drives of the model and its mirrors give together, measured for about
+// `seconds`. nullopt unless the engine pages, and where all files are too small to measure with.
+std::optional<double> MeasureDiskCeiling(Engine& engine, double seconds);
+
 // Tokens per second at which memory, or the disk, would be busy all the time.
 struct Roofs {
   double memory_ts = 0;
