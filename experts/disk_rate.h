@@ -44,8 +44,8 @@ struct DiskRate {
 
 // Reads extents of 16 MiB (less where there are several drives) for about probe.seconds, from every
 // drive that has one of `files` or of their mirrors, all of them at once: what a model spread over
-// drives can get. nullopt where no file has kMinDiskProbeBytes. Throws std::runtime_error for failed
-// reads.
+// drives can get. nullopt where no file has kMinDiskProbeBytes. Throws std::runtime_error for
+// failed reads.
 std::optional<DiskRate> MeasureDiskRate(std::span<const PagerFile> files, const DiskProbe& probe);
 
 // The same of one file, or of the largest in a directory. Throws std::runtime_error where it is too

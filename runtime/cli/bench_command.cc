@@ -353,6 +353,7 @@ std::function<int()> DeclareBench(CLI::App& app) {
                "feed random tokens as llama-bench does; they spread over the experts unlike text")
       ->excludes(file);
   app.add_option("-s,--seed", options->seed, "which random tokens")
+      ->check(CLI::Range(int64_t{0}, INT64_MAX))
       ->needs("--random-tokens")
       ->capture_default_str();
   app.add_option("--numa-model", options->numa_model,

@@ -58,7 +58,9 @@ std::function<int()> DeclareSim(CLI::App& app) {
                  "tokens that warm the cache uncounted")
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 40))
       ->type_name("N");
-  app.add_option("-s,--seed", options->simulation.seed, "seed of the policies")->type_name("N");
+  app.add_option("-s,--seed", options->simulation.seed, "seed of the policies")
+      ->check(CLI::Range(int64_t{0}, INT64_MAX))
+      ->type_name("N");
   app.add_flag("--as-recorded", options->as_recorded,
                "replay with the policy and capacity the trace was recorded with");
   app.add_option("--svg", options->svg, "also draw the curves into this directory")

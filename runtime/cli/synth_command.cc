@@ -124,6 +124,7 @@ std::function<int()> DeclareSynth(CLI::App& app) {
       ->capture_default_str()
       ->type_name("NAME");
   app.add_option("-s,--seed", options->seed, "seed of the weights")
+      ->check(CLI::Range(int64_t{0}, INT64_MAX))
       ->capture_default_str()
       ->type_name("N");
   for (size_t i = 0; i < std::size(kDimensions); ++i) {

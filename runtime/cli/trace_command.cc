@@ -131,7 +131,9 @@ std::function<int()> DeclareTrace(CLI::App& app) {
       ->capture_default_str();
   app.add_option("--expert-bytes", options->expert_bytes, "synth: size of one expert")
       ->type_name("SIZE");
-  app.add_option("-s,--seed", synth.seed, "synth: seed")->capture_default_str();
+  app.add_option("-s,--seed", synth.seed, "synth: seed")
+      ->check(CLI::Range(int64_t{0}, INT64_MAX))
+      ->capture_default_str();
   return [options] { return RunTrace(*options); };
 }
 

@@ -126,6 +126,7 @@ TEST_CASE("a traced run replays to its live counters, and its trace converts") {
   CHECK(made.exit_code == 0);
   CHECK(RunStoker({"sim", trace, "--policy", "forecast"}).exit_code == 0);
   CHECK(RunStoker({"trace", "exprt", trace}).exit_code == 2);
+  CHECK(RunStoker({"trace", "synth", trace, "--seed", "-1"}).exit_code == 2);
 }
 
 TEST_CASE("errors are one line on stderr with the right code") {
