@@ -13,7 +13,8 @@
 // beyond grows with p(e), but less than in proportion, because it can be given up any time.
 // The victim has the lowest soon(e) + sqrt(p(e)) - price * d(e): d(e) in (0, 1] is the part of a
 // pass until its layer is next visited, and the price of a slot for one pass is half of the
-// capacity-th greatest p. Root and half did best of the forms tried (docs/policies.md).
+// capacity-th greatest p, times 1 + 200 / visits: while little is known of p, the wait counts more.
+// These forms did best of those tried (docs/policies.md).
 // So below one token cycle it keeps what is due soon, and above it it is neither LRU nor LFU but
 // what the trace teaches. One update costs n_experts * 10 multiplications per layer; pairs take
 // n_experts floats per expert, and are left out where that would be more than 64 MiB.
@@ -39,6 +40,7 @@ constexpr float kMaxWeight = 20.0F;
 constexpr float kCountFloor = 0.003F;
 constexpr float kShortHalfLife = 3.0F;    // visits
 constexpr float kMiddleHalfLife = 20.0F;  // visits
+constexpr float kFewVisits = 200.0F;      // that chances are learned in
 constexpr uint32_t kNeverUsed = 64;       // recency at the start; only its logarithm is used
 // How many visits the long average counts as, where pairs are counted.
 constexpr float kPairPrior = 40.0F;
@@ -255,7 +257,8 @@ class Forecast final : public CachePolicy {
     if (capacity_ >= chance_.size()) return;
     std::copy(chance_.begin(), chance_.end(), sorted_.begin());
     std::nth_element(sorted_.begin(), sorted_.begin() + capacity_, sorted_.end(), std::greater<>());
-    price_ = sorted_[capacity_] / 2.0F;
+    const float visits = static_cast<float>(visits_[layer_]) + 1.0F;
+    price_ = sorted_[capacity_] / 2.0F * (1.0F + kFewVisits / visits);
   }
 
   int32_t n_layers_;

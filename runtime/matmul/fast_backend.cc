@@ -144,7 +144,6 @@ class FastBackend final : public MatmulBackend {
         break;
       case Route::kOneDnnWidened:
         ForEachBlock(worker, weight, begin, end, [&](const Block& block) {
-          Poll(worker);
           wide_->Multiply(worker.index, kernels, block.rows.data, rows.row_bytes,
                           block.rows.n_rows, x.f32_rows(), y + block.first_row, y_stride);
         });
@@ -158,7 +157,6 @@ class FastBackend final : public MatmulBackend {
 #endif
       case Route::kDotPlain:
         ForEachBlock(worker, weight, begin, end, [&](const Block& block) {
-          Poll(worker);
           kernels.dot_plain(block.rows.data, block.rows.n_rows, x.f32_rows(),
                             y + block.first_row, y_stride);
         });
@@ -171,7 +169,6 @@ class FastBackend final : public MatmulBackend {
       case Route::kGemmQ8:
       case Route::kScaledQ8:
         ForEachBlock(worker, weight, begin, end, [&](const Block& block) {
-          Poll(worker);
           if (residual) {
             MultiplyResidual(worker, route, kernels, block, x, y + block.first_row, y_stride);
           } else {
@@ -238,7 +235,6 @@ class FastBackend final : public MatmulBackend {
       const F32Rows tokens = SliceRows(x, t, std::min(step, x.m - t));
       wide_->Split(worker.index, tokens);
       ForEachBlock(worker, panels, begin, end, [&](const Block& block) {
-        Poll(worker);
         wide_->MultiplySplit(worker.index, block.rows.data, block.rows.row_bytes,
                              block.rows.n_rows, tokens, y + t * y_stride + block.first_row,
                              y_stride);
@@ -285,12 +281,14 @@ class FastBackend final : public MatmulBackend {
     int64_t first_row = 0;
   };
 
-  // Calls multiply(block) for rows [begin, end) of the matrix, at most kBlockRows at a time.
+  // Calls multiply(block) for rows [begin, end) of the matrix, at most kBlockRows at a time, and
+  // polls in between.
   template <typename F>
   void ForEachBlock(const Worker& worker, const TensorView& weight, int64_t begin, int64_t end,
                     F&& multiply) {
     const auto row_bytes = static_cast<int64_t>(weight.row_bytes());
     const auto block = [&](int64_t first, int64_t n, const std::byte* data) {
+      Poll(worker);
       multiply(Block{{data, row_bytes, n}, first});
     };
     if (!UsesPanels(weight)) {
