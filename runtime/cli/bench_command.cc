@@ -10,6 +10,7 @@
 #include <memory>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "experts/disk_rate.h"
@@ -132,8 +133,11 @@ class Bench {
       state_.Restore(start);
     }
 
-    // 2. The timed region: whole repetitions, between two measurements of the read ceiling.
-    const double ceiling_before = ReadCeiling();
+    // 2. The timed region: whole repetitions, each between two measurements of the read ceiling. In
+    // paged mode only the first and the last have one: reads on speculation would go on meanwhile.
+    double ceiling = ReadCeiling();
+    double inverse_ceilings = 0;  // summed up over repetitions
+    int unmeasured = 0;           // repetitions since the last measurement
     const std::optional<double> disk_before = MeasureDiskCeiling(engine_, kDiskSeconds);
     engine_.model().ResetStats();
     const std::optional<uint64_t> page_cache = PageCacheBytes(engine_.store());
@@ -147,6 +151,11 @@ class Bench {
       seconds += std::chrono::duration<double>(took).count();
       row.samples_ns.push_back(static_cast<uint64_t>(std::chrono::nanoseconds(took).count()));
       state_.Restore(start);
+      ++unmeasured;
+      if (engine_.cache() != nullptr && i + 1 < options_.repetitions) continue;
+      const double next = ReadCeiling();
+      inverse_ceilings += unmeasured * 2 / (std::exchange(ceiling, next) + next);
+      unmeasured = 0;
     }
     const Usage usage = meter_.Read() - before;
     const int64_t n_tokens = row.tokens() * options_.repetitions;
@@ -162,7 +171,7 @@ class Bench {
       row.page_cache_growth_per_token =
           per_token(static_cast<double>(*now) - static_cast<double>(*page_cache));
     }
-    row.read_ceiling_bytes_per_s = (ceiling_before + ReadCeiling()) / 2;
+    row.read_ceiling_bytes_per_s = options_.repetitions / inverse_ceilings;
     if (const std::optional<double> disk_after = MeasureDiskCeiling(engine_, kDiskSeconds);
         disk_before && disk_after) {
       row.disk_ceiling_bytes_per_s = (*disk_before + *disk_after) / 2;

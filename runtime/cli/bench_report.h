@@ -30,7 +30,7 @@ struct BenchRow {
   int64_t n_prompt = 0, n_gen = 0, n_depth = 0;
   std::string test_time;                // UTC, ISO 8601
   std::vector<uint64_t> samples_ns;     // one per repetition
-  double read_ceiling_bytes_per_s = 0;  // mean of before and after
+  double read_ceiling_bytes_per_s = 0;  // around the repetitions, harmonic mean
   uint64_t weight_bytes_per_token = 0;  // a decode step, by class below
   uint64_t attention_bytes_per_token = 0, expert_bytes_per_token = 0, head_bytes_per_token = 0;
   uint64_t state_bytes_per_token = 0;
