@@ -40,7 +40,7 @@ using Clock = std::chrono::steady_clock;
 constexpr size_t kMaxTextBytes = 256 * kMiB;
 constexpr size_t kMaxModelBytes = 16 * kMiB;
 
-// Passes over the probe buffer, before and after each test: at 30 GB/s a fifth of a second.
+// Passes over the probe buffer at each measurement: at 30 GB/s a fifth of a second.
 constexpr int kCeilingPasses = 3;
 constexpr double kDiskSeconds = 0.7;  // of measuring the disk ceiling
 
