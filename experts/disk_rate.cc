@@ -3,12 +3,12 @@
 #include <sys/stat.h>
 
 #include <algorithm>
-#include <array>
 #include <chrono>
 #include <memory>
 #include <random>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "numa/bytes.h"
 #include "numa/node_buffer.h"
@@ -17,7 +17,7 @@ namespace stoker {
 namespace {
 
 constexpr size_t kInFlight = 4;    // extents, for each drive
-constexpr size_t kMostDrives = 4;  // that get so many; more share them
+constexpr size_t kMostDrives = 4;  // that get so many; of more each gets one at least
 
 std::filesystem::path FileToRead(const std::filesystem::path& path) {
   if (!std::filesystem::is_directory(path)) return path;
@@ -87,7 +87,8 @@ std::vector<Drive> DrivesOf(std::span<const PagerFile> files) {
 std::optional<DiskRate> MeasureDiskRate(std::span<const PagerFile> files, const DiskProbe& probe) {
   const std::vector<Source> sources = SourcesOf(files);
   if (sources.empty()) return std::nullopt;
-  const size_t n_extents = kInFlight * std::min(DrivesOf(files).size(), kMostDrives);
+  const size_t n_extents =
+      std::max(sources.size(), kInFlight * std::min(DrivesOf(files).size(), kMostDrives));
   const uint64_t extent_bytes = kDiskProbeMemory / n_extents / kMiB * kMiB;
   const std::unique_ptr<Pager> pager = MakePager(probe.backend, files, probe.pager);
   NodeBuffer memory = NodeBuffer::Allocate(n_extents * extent_bytes, "disk probe");
@@ -111,7 +112,7 @@ std::optional<DiskRate> MeasureDiskRate(std::span<const PagerFile> files, const 
   const auto elapsed = [&] { return std::chrono::duration<double>(Clock::now() - start).count(); };
   for (uint64_t slot = 0; slot < n_extents; ++slot) submit(slot);
   DiskRate rate;
-  std::array<ReadCompletion, kInFlight * kMostDrives> done;
+  std::vector<ReadCompletion> done(n_extents);
   while (pager->pending() > 0) {
     const size_t n = pager->Reap(done, /*wait=*/true);
     for (const ReadCompletion& completion : std::span(done).first(n)) {
