@@ -40,9 +40,9 @@ struct Source {
   std::vector<uint64_t> ends;  // running sums of their bytes
 };
 
-std::vector<Source> SourcesOf(std::span<const PagerFile> files) {
+std::vector<Source> SourcesOf(std::span<const Drive> drives, std::span<const PagerFile> files) {
   std::vector<Source> sources;
-  for (const Drive& drive : DrivesOf(files)) {
+  for (const Drive& drive : drives) {
     Source source;
     uint64_t end = 0;
     for (const uint32_t f : drive.files) {
@@ -85,10 +85,11 @@ std::vector<Drive> DrivesOf(std::span<const PagerFile> files) {
 }
 
 std::optional<DiskRate> MeasureDiskRate(std::span<const PagerFile> files, const DiskProbe& probe) {
-  const std::vector<Source> sources = SourcesOf(files);
+  const std::vector<Drive> drives = DrivesOf(files);
+  const std::vector<Source> sources = SourcesOf(drives, files);
   if (sources.empty()) return std::nullopt;
   const size_t n_extents =
-      std::max(sources.size(), kInFlight * std::min(DrivesOf(files).size(), kMostDrives));
+      std::max(sources.size(), kInFlight * std::min(drives.size(), kMostDrives));
   const uint64_t extent_bytes = kDiskProbeMemory / n_extents / kMiB * kMiB;
   const std::unique_ptr<Pager> pager = MakePager(probe.backend, files, probe.pager);
   NodeBuffer memory = NodeBuffer::Allocate(n_extents * extent_bytes, "disk probe");

@@ -135,9 +135,14 @@ class Bench {
 
     // 2. The timed region: whole repetitions, each between two measurements of the read ceiling. In
     // paged mode only the first and the last have one: reads on speculation would go on meanwhile.
+    const bool paged = engine_.cache() != nullptr;
     double ceiling = ReadCeiling();
     double inverse_ceilings = 0;  // summed up over repetitions
-    int unmeasured = 0;           // repetitions since the last measurement
+    const auto measure_ceiling = [&] {
+      const int repetitions = paged ? options_.repetitions : 1;  // since the last time
+      const double next = ReadCeiling();
+      inverse_ceilings += repetitions * 2 / (std::exchange(ceiling, next) + next);
+    };
     const std::optional<double> disk_before = MeasureDiskCeiling(engine_, kDiskSeconds);
     engine_.model().ResetStats();
     const std::optional<uint64_t> page_cache = PageCacheBytes(engine_.store());
@@ -151,11 +156,7 @@ class Bench {
       seconds += std::chrono::duration<double>(took).count();
       row.samples_ns.push_back(static_cast<uint64_t>(std::chrono::nanoseconds(took).count()));
       state_.Restore(start);
-      ++unmeasured;
-      if (engine_.cache() != nullptr && i + 1 < options_.repetitions) continue;
-      const double next = ReadCeiling();
-      inverse_ceilings += unmeasured * 2 / (std::exchange(ceiling, next) + next);
-      unmeasured = 0;
+      if (!paged && i + 1 < options_.repetitions) measure_ceiling();
     }
     const Usage usage = meter_.Read() - before;
     const int64_t n_tokens = row.tokens() * options_.repetitions;
@@ -171,6 +172,7 @@ class Bench {
       row.page_cache_growth_per_token =
           per_token(static_cast<double>(*now) - static_cast<double>(*page_cache));
     }
+    measure_ceiling();
     row.read_ceiling_bytes_per_s = options_.repetitions / inverse_ceilings;
     if (const std::optional<double> disk_after = MeasureDiskCeiling(engine_, kDiskSeconds);
         disk_before && disk_after) {

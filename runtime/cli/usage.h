@@ -54,7 +54,7 @@ std::string UsageLine(const Usage& usage, int64_t tokens);
 // What memory and disk can give, measured in this process.
 struct Ceilings {
   double read_bytes_per_s = 0;                  // plain read loop over memory
-  std::optional<double> disk_bytes_per_s = {};  // direct reads of the model's file; paged mode only
+  std::optional<double> disk_bytes_per_s = {};  // direct reads of its drives; paged mode only
 };
 // Takes a second or two; uses what memory is free.
 Ceilings MeasureCeilings(Engine& engine);
