@@ -58,6 +58,15 @@ struct TensorView {
     if (piece < 0) return data + static_cast<uint64_t>(r) * row_bytes();
     return pieces[piece].data + static_cast<uint64_t>(r - pieces[piece].first) * row_bytes();
   }
+  // Rows [begin, end) of a contiguous matrix.
+  TensorView Rows(int64_t begin, int64_t end) const {
+    TensorView part = *this;
+    part.data = row(begin);
+    part.shape[n_dims - 2] = end - begin;
+    part.bytes = static_cast<uint64_t>(end - begin) * row_bytes();
+    if (row_scales != nullptr) part.row_scales = row_scales + begin;
+    return part;
+  }
 };
 
 }  // namespace stoker

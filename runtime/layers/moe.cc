@@ -16,7 +16,8 @@ namespace {
 // likelier than others next time.
 constexpr int64_t kRunnerUps = 2;
 
-// Rows of an arriving matrix multiplied at a time, at least: whole strips for every worker.
+// Rows of an arriving matrix multiplied at a time, at least: whole strips for every worker. What is
+// left at the end is not cut off if it is less, since few rows would be taken for a small matrix.
 constexpr int64_t kArrivingRows = 256;
 
 void RunExpert(LayerContext& context, const ExpertView& expert, std::span<const int32_t> rows,
@@ -156,18 +157,17 @@ void MultiplyArriving(LayerContext& context, const ExpertHandle& handle, ExpertP
                       int64_t y_stride, double* wait_seconds) {
   int64_t done = 0;
   while (done < weight.rows()) {
+    const bool last = weight.rows() - done < 2 * kArrivingRows;
+    const int64_t least = last ? weight.rows() : done + kArrivingRows;
     int64_t ready = Timed(wait_seconds, [&] {
       int64_t rows = done;
-      while (rows < weight.rows() && rows - done < kArrivingRows) {
-        rows = handle.WaitRows(part, rows);
-      }
+      while (rows < least) rows = handle.WaitRows(part, rows);
       return rows;
     });
-    if (ready < weight.rows()) ready -= ready % kArrivingRows;
-    TensorView rows = weight;
-    rows.data = weight.row(done);
-    rows.shape[rows.n_dims - 2] = ready - done;
-    rows.bytes = static_cast<uint64_t>(ready - done) * weight.row_bytes();
+    if (ready < weight.rows()) {
+      ready = std::min(ready, weight.rows() - kArrivingRows) / kArrivingRows * kArrivingRows;
+    }
+    const TensorView rows = weight.Rows(done, ready);
     context.team.Run([&](const Worker& worker) {
       context.matmul.Multiply(worker, rows, acts, y + done, y_stride);
     });
