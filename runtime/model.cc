@@ -253,6 +253,7 @@ void Model::Impl::ForwardChunk(std::span<const TokenRun> runs, ForwardSink& sink
   clock_ = StageClock();
   CutPieces();
   ahead_.Forget();  // a call before may have thrown
+  poll_error_ = nullptr;
   Embed(runs);
   clock_.Add(stats_.other_seconds);
   for (int64_t layer = 0; layer < config().n_layers; ++layer) {

@@ -1,6 +1,6 @@
 #include "runtime/sequence_state.h"
 
-#include <cstring>
+#include <algorithm>
 
 #include "numa/bytes.h"
 #include "numa/check.h"
@@ -36,6 +36,7 @@ SequenceState::SequenceState(const ModelConfig& config, int64_t n_ctx, KvTypes k
       n_kv_heads_(config.n_kv_heads),
       head_dim_(config.head_dim),
       n_ctx_(n_ctx),
+      team_(team),
       kv_(kv),
       lightning_floats_(static_cast<int64_t>(LightningFloats(config))) {
   STOKER_CHECK(n_ctx > 0);
@@ -50,13 +51,26 @@ SequenceState::SequenceState(const ModelConfig& config, int64_t n_ctx, KvTypes k
   } else {
     buffer_.Interleave(partition.stripe_nodes(), "sequence state");
   }
-  // The states are written whole by Reset; keys and values are touched as they are appended, by the
-  // same workers.
-  team->Run([&](const Worker& worker) {
+  // Keys and values are touched as they are appended, by the same workers.
+  CopyLightning(lightning_, nullptr);
+}
+
+// Every worker its heads: M1's states are 294 MB, too much for one.
+void SequenceState::CopyLightning(float* to, const float* from) const {
+  const auto copy = [&](int64_t begin, int64_t end) {
+    if (from == nullptr) {
+      std::fill(to + begin, to + end, 0.0f);
+    } else {
+      std::copy(from + begin, from + end, to + begin);
+    }
+  };
+  if (team_ == nullptr) return copy(0, lightning_floats_);
+  const int64_t head_floats = head_dim_ * head_dim_;
+  const int64_t layer_floats = n_heads_ * head_floats;
+  team_->Run([&](const Worker& worker) {
     const auto [begin, end] = worker.Share(n_heads_);
-    for (int64_t layer = 0; layer < config.n_lightning_layers(); ++layer) {
-      std::memset(Lightning(layer, begin), 0,
-                  static_cast<size_t>((end - begin) * head_dim_ * head_dim_) * sizeof(float));
+    for (int64_t layer = 0; layer < lightning_floats_; layer += layer_floats) {
+      copy(layer + begin * head_floats, layer + end * head_floats);
     }
   });
 }
@@ -80,7 +94,7 @@ PagePlan SequenceState::PlanPages(const ModelConfig& config, const Partition& pa
 }
 
 void SequenceState::Reset() {
-  std::memset(lightning_, 0, static_cast<size_t>(lightning_floats_) * sizeof(float));
+  CopyLightning(lightning_, nullptr);
   position_ = 0;
 }
 
@@ -89,14 +103,13 @@ void SequenceState::Save(Snapshot& snapshot) const {
   if (snapshot.lightning.size() != bytes) {
     snapshot.lightning = NodeBuffer::Allocate(bytes, "lightning state snapshot");
   }
-  if (bytes > 0) std::memcpy(snapshot.lightning.data(), lightning_, bytes);
+  if (bytes > 0) CopyLightning(snapshot.lightning.as<float>(), lightning_);
   snapshot.position = position_;
 }
 
 void SequenceState::Restore(const Snapshot& snapshot) {
   STOKER_CHECK(snapshot.position >= 0 && snapshot.position <= position_);
-  const size_t bytes = snapshot.lightning.size();
-  if (bytes > 0) std::memcpy(lightning_, snapshot.lightning.data(), bytes);
+  if (lightning_floats_ > 0) CopyLightning(lightning_, snapshot.lightning.as<float>());
   position_ = snapshot.position;
 }
 

@@ -33,7 +33,8 @@ class SequenceState {
   static uint64_t BytesFor(const ModelConfig& config, int64_t n_ctx, KvTypes kv);
 
   // Throws std::system_error when the memory cannot be had. n_ctx > 0. With a team every head's
-  // state and keys lie on the node whose workers compute it: Model::NewState.
+  // state and keys lie on the node whose workers compute it (Model::NewState), who also clear and
+  // copy them; it must outlive the state.
   SequenceState(const ModelConfig& config, int64_t n_ctx, KvTypes kv, ThreadTeam* team = nullptr);
 
   int64_t n_ctx() const { return n_ctx_; }
@@ -73,8 +74,11 @@ class SequenceState {
   // Of one head's keys or values.
   int64_t HeadBytes(KvType type) const { return KvHeadBytes(type, n_ctx_, head_dim_); }
   PagePlan PlanPages(const ModelConfig& config, const Partition& partition) const;
+  // The lightning states, or a snapshot's, from another place; nullptr: zeros.
+  void CopyLightning(float* to, const float* from) const;
 
   int64_t n_heads_, n_kv_heads_, head_dim_, n_ctx_;
+  ThreadTeam* team_;
   KvTypes kv_;
   int64_t lightning_floats_;
   int64_t position_ = 0;

@@ -5,6 +5,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "runtime/layers/segments.h"
+
 namespace stoker {
 namespace {
 
@@ -101,13 +103,16 @@ GenerateStats Session::Prefill(std::span<const TokenId> prompt, const GenerateOp
       stats.prefill_seconds = SecondsSince(start);
       return stats;
     }
-    const int64_t n = std::min(chunk, length - done);
+    const int64_t n = TokensThatFit(done, length - done, chunk);
     FeedRun(prompt.subspan(done, n), done + n == length ? LogitRows::kLast : LogitRows::kNone);
     done += n;
+    stats.prefilled_tokens += n;
     if (options.on_prefill) options.on_prefill(done, length);
   }
-  state_.Save(prompt_snapshot_);
-  prompt_logits_ = logits_;
+  if (prompt_snapshot_.position != length) {  // else it is of these very tokens
+    state_.Save(prompt_snapshot_);
+    prompt_logits_ = logits_;
+  }
   stats.prefill_seconds = SecondsSince(start);
   return stats;
 }

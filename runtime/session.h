@@ -31,8 +31,9 @@ struct GenerateStats {
   StopReason stop_reason = StopReason::kLength;
   int64_t prompt_tokens = 0;
   int64_t reused_tokens = 0;     // of the prompt, found in the state
+  int64_t prefilled_tokens = 0;  // of the prompt, fed: all others unless interrupted
   int64_t generated_tokens = 0;  // end token included
-  double prefill_seconds = 0;    // of prompt_tokens - reused_tokens
+  double prefill_seconds = 0;    // of prefilled_tokens
   double decode_seconds = 0;     // of decode_steps forward passes
   int64_t decode_steps = 0;
 };

@@ -3,16 +3,12 @@
 #include "runtime/layers/lightning_attention.h"
 
 namespace stoker {
-namespace {
 
-// How many of `left` tokens from `position` on fit where there is room for so many.
 int64_t TokensThatFit(int64_t position, int64_t left, int64_t room) {
   if (left <= room) return left;
   const int64_t beyond = (position + room) % kLightningBlock;
   return beyond < room ? room - beyond : room;
 }
-
-}  // namespace
 
 int64_t TakeRows(std::span<const Segment> from, int64_t room, SegmentCursor& cursor,
                  std::vector<Segment>& out) {

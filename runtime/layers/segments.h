@@ -29,10 +29,13 @@ struct SegmentCursor {
   int64_t token = 0;
 };
 
+// How many of the `left` tokens of a sequence from `position` on go where there is room for so
+// many: all, or up to the end of a block of lightning attention if one is in reach, so that bits do
+// not depend on where a sequence is cut.
+int64_t TokensThatFit(int64_t position, int64_t left, int64_t room);
+
 // Takes up to `room` tokens of `from`, appends them to `out` with rows from 0 on, and moves the
-// cursor behind them. A segment that goes on is cut at the end of a block of lightning attention if
-// one is in reach, so that its bits do not depend on where it is cut. Returns the rows taken; 0:
-// the list is at its end.
+// cursor behind them. Returns the rows taken; 0: the list is at its end.
 int64_t TakeRows(std::span<const Segment> from, int64_t room, SegmentCursor& cursor,
                  std::vector<Segment>& out);
 

@@ -214,8 +214,11 @@ void AttendSplit(const Worker& worker, LayerContext& context, const Segment& seg
   const int64_t split_keys = SplitKeys(n_keys);
   const int64_t n_splits = DivCeil(n_keys, split_keys);
   const Scratch scratch = CutScratch(context, worker.index);
+  // A head's partials lie at the same place whatever the depth: nodes do not wait for each other
+  // between the segments of a batch.
+  const int64_t most_splits = context.ws.most_splits;
   const auto partial = [&](int64_t kv_head, int64_t split) {
-    float* base = context.ws.softmax_partials + (kv_head * n_splits + split) * group * (d + 2);
+    float* base = context.ws.softmax_partials + (kv_head * most_splits + split) * group * (d + 2);
     return Fold{base, base + group * d, base + group * (d + 1)};
   };
   const auto [begin, end] = ShareWithin(worker, config.n_kv_heads, n_splits);
@@ -252,9 +255,10 @@ int64_t SoftmaxScratchFloats(const ModelConfig& config) {
   return group * kBlockKeys + rows * config.head_dim + 2 * rows * (config.head_dim + 2);
 }
 
+int64_t MostSplits(int64_t n_ctx) { return std::min(DivCeil(n_ctx, kMinSplitKeys), kMaxSplits); }
+
 int64_t SoftmaxPartialFloats(const ModelConfig& config, int64_t n_ctx) {
-  const int64_t most_splits = std::min(DivCeil(n_ctx, kMinSplitKeys), kMaxSplits);
-  return config.n_heads * most_splits * (config.head_dim + 2);
+  return config.n_heads * MostSplits(n_ctx) * (config.head_dim + 2);
 }
 
 SoftmaxProjections SoftmaxLayout(const LayerContext& context) {

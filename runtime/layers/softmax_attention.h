@@ -15,6 +15,9 @@
 
 namespace stoker {
 
+// Ranges of keys that are folded on their own, at most.
+int64_t MostSplits(int64_t n_ctx);
+
 // Floats one worker needs of ws.HeadScratch(), and the floats ws.softmax_partials needs.
 int64_t SoftmaxScratchFloats(const ModelConfig& config);
 int64_t SoftmaxPartialFloats(const ModelConfig& config, int64_t n_ctx);

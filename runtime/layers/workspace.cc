@@ -140,6 +140,7 @@ uint64_t Workspace::BytesFor(const ModelConfig& config, const WorkspaceSize& siz
 Workspace::Workspace(const ModelConfig& config, const WorkspaceSize& size,
                      const Partition& partition)
     : head_scratch_floats(HeadScratchFloats(config)),
+      most_splits(MostSplits(size.n_ctx)),
       router_ids(static_cast<size_t>(size.max_tokens * config.n_experts_per_token)),
       router_weights(static_cast<size_t>(size.max_tokens * config.n_experts_per_token)) {
   const auto n_nodes = static_cast<int>(partition.nodes().size());

@@ -72,7 +72,8 @@ struct Workspace {
   float* attn = nullptr;              // [P, A] concatenated heads (exchanged)
   float* head_scratch = nullptr;      // [n_workers, head_scratch_floats], see HeadScratch
   int64_t head_scratch_floats = 0;    // per worker
-  float* softmax_partials = nullptr;  // see softmax_attention.h
+  float* softmax_partials = nullptr;  // [n_heads, most_splits, D + 2]
+  int64_t most_splits = 0;            // see softmax_attention.h
   // Experts.
   float* expert_gate = nullptr;  // [max(P, 2), F], then SiLU(gate) * up (exchanged)
   float* expert_up = nullptr;    // [max(P, 2), F]
