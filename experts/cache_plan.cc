@@ -65,12 +65,14 @@ CachePlan PlanCache(const WeightStore& store, const Pager& pager, uint64_t budge
   const uint64_t lost = std::min(budget_bytes, plan.lost_bytes);
   const uint64_t n_slots =
       std::min<uint64_t>((budget_bytes - lost) / plan.slot_bytes, plan.policy.n_entries());
-  if (n_slots < std::min<uint64_t>(kMinSlots, plan.policy.n_entries())) {
+  const uint64_t fewest = std::min<uint64_t>(kMinSlots, plan.policy.n_entries());
+  if (n_slots < fewest) {
     throw std::runtime_error("expert budget " + FormatBytes(budget_bytes) + " holds " +
-                             std::to_string(n_slots) + " of at least " +
-                             std::to_string(kMinSlots) + " experts of " +
+                             std::to_string(n_slots) + " of at least " + std::to_string(fewest) +
+                             " experts of " +
                              FormatBytes(plan.slot_bytes) + "; raise --memory by " +
-                             FormatBytes(kMinSlots * plan.slot_bytes - budget_bytes));
+                             FormatBytes(fewest * plan.slot_bytes + plan.lost_bytes -
+                                         budget_bytes));
   }
   for (size_t node = 1; node < n_nodes; ++node) {
     const SlotRegion& before = plan.regions[node - 1];

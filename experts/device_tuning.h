@@ -24,7 +24,8 @@ struct DeviceTuning {
 // it so while they are waited for, and enough of them for 50 ms in which nobody looks. Of several
 // drives the largest of each, and the sum of their rates. Defaults for drives without a file of
 // kMinDiskProbeBytes, backends other than io_uring, and where a read fails. From `directory` where
-// it has them; measured by reads of about a second for each drive and written there otherwise.
+// it has them; measured otherwise, by reads of about a second for each drive, or 704 MiB of a
+// slower one, and written there.
 DeviceTuning TuneDevices(std::span<const PagerFile> files, IoBackend backend,
                          const std::filesystem::path& directory);
 

@@ -91,8 +91,9 @@ std::optional<DiskRate> MeasureDiskRate(std::span<const PagerFile> files, const 
   const size_t n_extents =
       std::max(sources.size(), kInFlight * std::min(drives.size(), kMostDrives));
   const uint64_t extent_bytes = kDiskProbeMemory / n_extents / kMiB * kMiB;
-  const std::unique_ptr<Pager> pager = MakePager(probe.backend, files, probe.pager);
   NodeBuffer memory = NodeBuffer::Allocate(n_extents * extent_bytes, "disk probe");
+  // Outlived by its memory, whose reads it waits for.
+  const std::unique_ptr<Pager> pager = MakePager(probe.backend, files, probe.pager);
   std::fill(memory.span().begin(), memory.span().end(), std::byte{1});  // touched before timing
   pager->RegisterMemory(memory.span());
 

@@ -180,6 +180,7 @@ void ExpertCache::Request(std::span<const ExpertId> ids) {
   // A layer not above the last one begins the next forward pass.
   if (ids.front().layer <= last_layer_) ++token_;
   last_layer_ = ids.front().layer;
+  Collect(false);  // What has arrived counts as such, and what has failed is no hit.
   JudgeGuesses(ids, contexts_.empty() || contexts_.front().phase == Phase::kDecode);
   if (!expected_.empty() && config_.Expert(expected_.front()).layer == last_layer_) {
     ClearProtection();
@@ -209,12 +210,13 @@ void ExpertCache::Request(std::span<const ExpertId> ids) {
   contexts_.clear();
   if (!hint_.empty()) policy_->OnRouterHint(last_layer_, hint_);
   hint_.clear();
-  if (!staging_.empty()) Collect(false);  // What has arrived counts as such.
   DropWrongGuesses(last_layer_);
   StartQueued();
 }
 
 void ExpertCache::TellPolicy(Announced& item) {
+  // A hit whose read has failed since: the policy has heard that it is gone.
+  if (item.access.hit && entries_[item.entry].slot == kNoSlot) return;
   if (!item.told) policy_->OnAccess(item.entry, item.access.hit, item.access.context);
   item.told = true;
 }
@@ -416,6 +418,7 @@ uint64_t ExpertCache::WaitUntil(Done done) {
 }
 
 ExpertHandle ExpertCache::HandOut(Announced& item, uint64_t wait_ns) {
+  pager_->FillQueues();
   const uint32_t index = entries_[item.entry].slot;
   Slot& slot = slots_[index];
   item.taken = true;
@@ -424,7 +427,6 @@ ExpertHandle ExpertCache::HandOut(Announced& item, uint64_t wait_ns) {
   ++slot.handles;
   SetPinned(slot);
   const ExpertId id = item.access.id;
-  pager_->FillQueues();
   ++n_handles_;
   if (++n_taken_ == announced_.size()) {
     const AccessContext& context = item.access.context;

@@ -167,8 +167,9 @@ void ExpertCache::Poll() {
 
 void ExpertCache::Speculate() {
   if (staging_.empty() || !governor_.Allows()) return;
-  // The guess of a prompt's chunk is nearly all of a layer, and nearly all of it right.
-  const bool chunk = expected_.size() > static_cast<size_t>(config_.top_k);
+  // The guess of a prompt's chunk is most of a layer, and nearly all of it right.
+  const bool chunk = 2 * expected_.size() >= static_cast<size_t>(config_.n_experts) &&
+                     expected_.size() > static_cast<size_t>(config_.top_k);
   for (const EntryId entry : expected_) {
     if (pager_->pending() > kMaxPendingAhead) break;
     if (entries_[entry].slot != kNoSlot || entries_[entry].staged != kNoSlot) continue;

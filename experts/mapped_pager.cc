@@ -32,17 +32,22 @@ void MappedPager::ReadNextPiece() {
     piece = queue_.Take(device);
   }
   STOKER_CHECK(piece != nullptr);
-  const int fd = files_.handles()[piece->handle].fd.get();
+  uint32_t handle = piece->handle;
   const auto begin = static_cast<off_t>(piece->offset);
   const auto bytes = static_cast<off_t>(piece->length);
   ReadQueue::Step step = ReadQueue::Step::kAgain;
   while (step != ReadQueue::Step::kFinished) {
     if (step == ReadQueue::Step::kLater) std::this_thread::sleep_for(piece->backoff);
-    const ssize_t n = pread_(fd, piece->next_destination(), piece->next_length(),
-                             static_cast<off_t>(piece->next_offset()));
+    if (step == ReadQueue::Step::kElsewhere) {
+      files_.NoteFailover(handle, piece->handle);
+      handle = piece->handle;
+    }
+    const ssize_t n =
+        pread_(files_.handles()[handle].fd.get(), piece->next_destination(), piece->next_length(),
+               static_cast<off_t>(piece->next_offset()));
     step = queue_.Advance(*piece, n < 0 ? -static_cast<int64_t>(errno) : n);
   }
-  ::posix_fadvise(fd, begin, bytes, POSIX_FADV_DONTNEED);
+  ::posix_fadvise(files_.handles()[handle].fd.get(), begin, bytes, POSIX_FADV_DONTNEED);
 }
 
 size_t MappedPager::Reap(std::span<ReadCompletion> out, bool wait) {

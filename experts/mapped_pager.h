@@ -36,7 +36,7 @@ class MappedPager final : public Pager {
  private:
   void ReadNextPiece();
 
-  const OpenFiles files_;
+  OpenFiles files_;
   const PreadFunction pread_;
   ReadQueue queue_;
 };

@@ -37,7 +37,8 @@ struct PagerFile {
   uint64_t bytes = 0;          // extents must end within it
   // Borrowed during construction and reopened, so that a rename does not matter.
   int fd = -1;
-  std::vector<std::filesystem::path> mirrors;  // copies on other drives, read alternately
+  // Copies on other drives, read alternately, and instead of one that fails.
+  std::vector<std::filesystem::path> mirrors;
 };
 
 // The files of an open store, each with its copy of the same name in every directory of
@@ -102,11 +103,12 @@ struct PagerOptions {
 
 struct PagerStats {
   uint64_t requests = 0;      // completed without error
-  uint64_t failed = 0;        // completed with one
+  uint64_t failed = 0;        // completed with one, cancelled ones aside
   uint64_t reads = 0;         // I/Os issued
   uint64_t bytes_read = 0;    // as the device counts them: padding included, re-read bytes again
   uint64_t short_reads = 0;   // answered with less than asked, and continued
   uint64_t retries = 0;       // EAGAIN, EINTR, ENOMEM, EIO ... and tried again
+  uint64_t failovers = 0;     // a copy that failed, and another that was read instead
   uint64_t unregistered = 0;  // io_uring reads outside registered memory
   uint64_t reading_ns = 0;    // in which at least one was in flight
 
@@ -137,12 +139,12 @@ class Pager {
   virtual void RegisterMemory(std::span<std::byte> /*memory*/) {}
 
   // Queues the reads, first come first served per device, and starts as many as the depth allows.
-  // Does not wait. Reads never fail here: everything is reported by Reap.
+  // Does not wait. Reads never fail here: what becomes of them is reported by Reap.
   virtual void Submit(std::span<const ReadRequest> requests) = 0;
   // Fills `out` with up to out.size() completions, in order of completion, and returns how many.
   // wait: blocks until there is at least one, unless nothing is pending. Also keeps the devices
-  // busy, so call it now and then while reads are pending. Throws std::system_error only when the
-  // kernel interface itself fails.
+  // busy, so call it now and then while reads are pending. Like whatever else issues reads, throws
+  // std::system_error only when the kernel interface itself fails.
   virtual size_t Reap(std::span<ReadCompletion> out, bool wait) = 0;
   // Speculative reads that are needed now: they queue up behind the others submitted so far.
   virtual void Promote(TagRange tags) = 0;

@@ -103,7 +103,9 @@ void PreadPager::ReadPieceLocked(ReadPiece& piece, std::unique_lock<std::mutex>&
                              piece.next_length(), static_cast<off_t>(piece.next_offset()));
     const int64_t result = n < 0 ? -static_cast<int64_t>(errno) : n;
     lock.lock();
+    const uint32_t handle = piece.handle;
     step = queue_.Advance(piece, result);
+    if (step == ReadQueue::Step::kElsewhere) files_.NoteFailover(handle, piece.handle);
   }
   --device_depth_[device];
   // The others may have found nothing but speculative reads, and this device busy.

@@ -46,7 +46,7 @@ class PreadPager final : public Pager {
   ReadPiece* TakeLocked();
   void ReadPieceLocked(ReadPiece& piece, std::unique_lock<std::mutex>& lock);
 
-  const OpenFiles files_;
+  OpenFiles files_;
   const PreadFunction pread_;
   mutable std::mutex mutex_;
   std::condition_variable work_;       // something to read, or stopping

@@ -52,6 +52,7 @@ void PrefetchGovernor::OnRequest(int32_t layer, const GuessAccuracy& guesses) {
   sum.right += guesses.right;
   sum.early_guessed += guesses.early_guessed;
   sum.early_right += guesses.early_right;
+  if (mode_ != PrefetchMode::kAuto) return;  // Nobody asks for the account.
   if (pause_left_ > 0) {
     ++resting_;
     if (--pause_left_ == 0) {
@@ -71,11 +72,6 @@ void PrefetchGovernor::OnRequest(int32_t layer, const GuessAccuracy& guesses) {
   }
   if (balance_ > 0.0) pause_ = kFirstPause;
   balance_ *= kFade;
-}
-
-void PrefetchGovernor::ResetCounters() {
-  std::fill(accuracy_.begin(), accuracy_.end(), GuessAccuracy{});
-  resting_ = 0;
 }
 
 }  // namespace stoker

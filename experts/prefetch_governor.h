@@ -47,7 +47,6 @@ class PrefetchGovernor {
   const std::vector<GuessAccuracy>& accuracy() const { return accuracy_; }  // [n_layers]
   double balance() const { return balance_; }
   uint64_t resting_requests() const { return resting_; }  // in which it did not allow reads
-  void ResetCounters();
 
  private:
   const PrefetchMode mode_;

@@ -57,7 +57,7 @@ ReadQueue::ReadQueue(std::vector<std::vector<ReadReplica>> replicas, uint64_t al
 }
 
 void ReadQueue::Push(const ReadRequest& request) {
-  STOKER_CHECK_MSG(!free_requests_.empty(), "more than max_requests reads pending");
+  STOKER_CHECK_MSG(pending_ < requests_.size(), "more than max_requests reads pending");
   STOKER_CHECK(request.file < replicas_.size() && request.bytes > 0);
   STOKER_CHECK_MSG(reinterpret_cast<uintptr_t>(request.destination) % alignment_ == 0,
                    "unaligned destination");
@@ -163,7 +163,24 @@ ReadQueue::Step ReadQueue::Retry(ReadPiece& piece) {
   return Step::kLater;
 }
 
+// The piece goes on from the next copy of its file, unless all have failed. It still counts as its
+// device's: a copy is turned to rarely.
+bool ReadQueue::TurnToCopy(ReadPiece& piece) {
+  const std::vector<ReadReplica>& of_file = replicas_[requests_[piece.request].spec.file];
+  if (++piece.failovers >= of_file.size()) return false;
+  const auto failed =
+      std::find_if(of_file.begin(), of_file.end(), [&](const ReadReplica& replica) {
+        return replica.handle == piece.handle;
+      });
+  piece.handle = failed + 1 == of_file.end() ? of_file.front().handle : failed[1].handle;
+  piece.attempts = piece.empty = piece.partial = piece.medium = 0;
+  ++stats_.failovers;
+  ++stats_.reads;
+  return true;
+}
+
 ReadQueue::Step ReadQueue::Fail(ReadPiece& piece, ReadStatus status, int error) {
+  if (error != ECANCELED && TurnToCopy(piece)) return Step::kElsewhere;
   Request& request = requests_[piece.request];
   request.status = status;
   request.error = error;
@@ -196,7 +213,10 @@ ReadQueue::Step ReadQueue::Finish(ReadPiece& piece) {
 
 void ReadQueue::Complete(uint32_t slot) {
   const Request& request = requests_[slot];
-  ++(request.status == ReadStatus::kOk ? stats_.requests : stats_.failed);
+  if (request.status == ReadStatus::kOk) ++stats_.requests;
+  if (request.status == ReadStatus::kError || request.status == ReadStatus::kShrank) {
+    ++stats_.failed;
+  }
   completed_[completed_tail_] = {request.spec.tag, request.status, request.error,
                                  request.spec.file, request.error_offset, request.bytes_done};
   completed_tail_ = (completed_tail_ + 1) % completed_.size();

@@ -3,9 +3,10 @@
 // The part of a pager that does no I/O: requests in, aligned pieces out, results of the pieces in,
 // completions out. Splits requests into pieces, keeps them first come first served per device,
 // spreads a file with mirrors over its devices, continues short reads from the aligned-down offset,
-// bounds retries, and reports a request only when none of its pieces is in flight. Shared by all
-// pagers (and the fake one of the tests), so they behave alike. Fixed size: nothing is allocated
-// after construction. Thread-compatible: a pager with threads guards it with its own mutex.
+// bounds retries, tries the other copies when one has failed, and reports a request only when none
+// of its pieces is in flight. Shared by all pagers (and the fake one of the tests), so they behave
+// alike. Fixed size: nothing is allocated after construction. Thread-compatible: a pager with
+// threads guards it with its own mutex.
 
 #include <chrono>
 #include <cstdint>
@@ -34,6 +35,7 @@ struct ReadPiece {
   uint32_t empty = 0;    // 0 bytes
   uint32_t partial = 0;  // less than an aligned block
   uint32_t medium = 0;   // EIO
+  uint32_t failovers = 0;  // copies given up
   std::chrono::nanoseconds backoff{0};  // before the next attempt
 
   uint64_t next_offset() const { return offset + done; }
@@ -52,6 +54,7 @@ class ReadQueue {
   enum class Step : uint8_t {
     kAgain,     // issue next_*() now
     kLater,     // issue next_*() after `backoff`
+    kElsewhere,  // as kAgain, on another copy of the file: this one's failed
     kFinished,  // the piece is back in the pool
   };
 
@@ -74,8 +77,7 @@ class ReadQueue {
   bool PopCompletion(ReadCompletion* completion);
   bool has_speculation() const { return !uncut_speculative_.empty(); }
   bool has_completion() const { return completed_head_ != completed_tail_; }
-  // Marks every request as cancelled: pieces not yet taken are never handed out, pieces taken
-  // finish at their next Advance.
+  // Pieces not yet taken are never handed out; those taken go their way.
   void Cancel();
 
   uint32_t n_devices() const { return n_devices_; }
@@ -104,6 +106,7 @@ class ReadQueue {
   ReadPiece* Cut(std::vector<uint32_t>& uncut, uint32_t device);
   void CancelUncut(std::vector<uint32_t>& uncut, TagRange tags);
   Step Fail(ReadPiece& piece, ReadStatus status, int error);
+  bool TurnToCopy(ReadPiece& piece);
   Step Retry(ReadPiece& piece);
   Step Finish(ReadPiece& piece);
   void Complete(uint32_t request);

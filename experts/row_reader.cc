@@ -46,7 +46,7 @@ void RowReader::Read(std::span<const int32_t> rows) {
     STOKER_CHECK(rows[i] >= 0 && offset + row_bytes_ <= extent_.offset + extent_.bytes);
     std::byte* const place = memory_.data() + i * place_bytes_;
     places_[i] = place + offset % pager_->alignment();
-    requests_.push_back({extent_.file, offset, row_bytes_, place, i});
+    requests_.push_back({0, offset, row_bytes_, place, i});
   }
   // A pager takes a bounded number at a time.
   std::array<ReadCompletion, 64> completions;
@@ -56,6 +56,7 @@ void RowReader::Read(std::span<const int32_t> rows) {
     while (submitted < requests_.size() && pager_->pending() < kMaxPending) {
       pager_->Submit({&requests_[submitted++], 1});
     }
+    pager_->FillQueues();
     const size_t n = pager_->Reap(completions, true);
     for (size_t i = 0; i < n; ++i) {
       if (completions[i].status != ReadStatus::kOk) failure = completions[i];
@@ -63,6 +64,7 @@ void RowReader::Read(std::span<const int32_t> rows) {
     done += n;
   }
   if (failure.status != ReadStatus::kOk) {
+    failure.file = extent_.file;
     throw std::runtime_error(ReadErrorMessage(store_, failure));
   }
 }

@@ -18,7 +18,7 @@ namespace stoker {
 
 class RowReader {
  public:
-  // `pager` reads the files of `store`. max_rows: of one Read.
+  // `pager` reads the file that `matrix` lies in, and no other. max_rows: of one Read.
   RowReader(const WeightStore& store, std::unique_ptr<Pager> pager, const StoredTensor& matrix,
             int64_t max_rows);
 

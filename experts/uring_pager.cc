@@ -5,9 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstdlib>
 #include <cstring>
-#include <new>
 #include <system_error>
 #include <thread>
 
@@ -20,6 +18,8 @@ namespace {
 // The kernel takes at most 1 GiB per registered buffer.
 constexpr uint64_t kSegmentBytes = kGiB;
 constexpr std::chrono::seconds kStallNotice{5};
+// How long the kernel may take nothing (EAGAIN, ENOMEM) before that is an error.
+constexpr std::chrono::seconds kLongestRefusal{30};
 
 std::system_error RingError(int error, const std::string& what) {
   return std::system_error(error, std::generic_category(), what);
@@ -78,18 +78,17 @@ UringPager::UringPager(OpenFiles files, const PagerOptions& options)
 // Setting up proves nothing: a file system may refuse the operation itself.
 void UringPager::ProbeFiles() {
   const uint64_t bytes = files_.alignment();
-  struct FreeDeleter {
-    void operator()(void* block) const { std::free(block); }
-  };
-  const std::unique_ptr<void, FreeDeleter> block(std::aligned_alloc(bytes, bytes));
-  if (block == nullptr) throw std::bad_alloc();
+  const AlignedBlock block = AllocateBlock(bytes);
   for (const OpenFiles::Handle& handle : files_.handles()) {
     for (int attempt = 0;; ++attempt) {
       io_uring_sqe* sqe = ::io_uring_get_sqe(ring_->get());
       ::io_uring_prep_read(sqe, handle.fd.get(), block.get(), static_cast<unsigned>(bytes), 0);
-      int result = ::io_uring_submit_and_wait(ring_->get(), 1);
       io_uring_cqe* cqe = nullptr;
-      if (result >= 0) result = ::io_uring_wait_cqe(ring_->get(), &cqe);
+      int result = 0;
+      do {
+        result = ::io_uring_submit_and_wait(ring_->get(), 1);
+        if (result >= 0) result = ::io_uring_wait_cqe(ring_->get(), &cqe);
+      } while (result == -EINTR);
       if (result < 0) throw RingError(-result, "io_uring_enter");
       result = cqe->res;
       ::io_uring_cqe_seen(ring_->get(), cqe);
@@ -113,7 +112,7 @@ UringPager::~UringPager() {
     while (queue_.pending() > 0) Reap(completions, true);
   } catch (const std::exception& error) {
     // Leaving would hand memory under I/O back to the allocator.
-    STOKER_CHECK_MSG(queue_.in_flight() == 0, error.what());
+    STOKER_CHECK_MSG(InKernel() == 0, error.what());
   }
 }
 
@@ -163,7 +162,11 @@ void UringPager::Prepare(ReadPiece& piece) {
 
 void UringPager::Handle(ReadPiece& piece, int64_t result) {
   const uint32_t device = piece.device;
+  const uint32_t handle = piece.handle;
   switch (queue_.Advance(piece, result)) {
+    case ReadQueue::Step::kElsewhere:
+      files_.NoteFailover(handle, piece.handle);
+      [[fallthrough]];
     case ReadQueue::Step::kAgain:
       Prepare(piece);
       break;
@@ -211,7 +214,20 @@ void UringPager::Issue(uint32_t depth) {
       result != -ENOMEM) {
     throw RingError(-result, "io_uring_enter");
   }
-  if (result < 0) ++queue_.stats().retries;
+  if (result >= 0) {
+    refused_since_.reset();
+    return;
+  }
+  ++queue_.stats().retries;
+  if (!refused_since_) refused_since_ = Clock::now();
+  if (Clock::now() - *refused_since_ > kLongestRefusal) {
+    throw RingError(-result, "io_uring_enter, for " + std::to_string(kLongestRefusal.count()) +
+                                 " s; --io pread does without it");
+  }
+}
+
+size_t UringPager::InKernel() const {
+  return queue_.in_flight() - delayed_.size() - ::io_uring_sq_ready(ring_->get());
 }
 
 void UringPager::WaitForCompletion() {
@@ -219,8 +235,7 @@ void UringPager::WaitForCompletion() {
   for (const Delayed& delayed : delayed_) {
     timeout = std::min<Clock::duration>(timeout, delayed.due - Clock::now());
   }
-  const bool in_kernel = queue_.in_flight() > delayed_.size() + ::io_uring_sq_ready(ring_->get());
-  if (!in_kernel) {
+  if (InKernel() == 0) {
     // Everything waits for its back-off, or for the kernel to accept it.
     constexpr Clock::duration kPause = std::chrono::milliseconds(1);
     std::this_thread::sleep_for(delayed_.empty() ? kPause : std::max(timeout, kPause / 20));

@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -45,6 +46,7 @@ class UringPager final : public Pager {
   void Handle(ReadPiece& piece, int64_t result);
   void Harvest();
   void Issue(uint32_t depth);
+  size_t InKernel() const;  // pieces that it has and must give back
   void WaitForCompletion();
 
   OpenFiles files_;
@@ -59,6 +61,7 @@ class UringPager final : public Pager {
     Clock::time_point due;
   };
   std::vector<Delayed> delayed_;
+  std::optional<Clock::time_point> refused_since_;  // while the kernel accepts nothing
 };
 
 }  // namespace stoker

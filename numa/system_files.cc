@@ -1,5 +1,7 @@
 #include "numa/system_files.h"
 
+#include <sys/resource.h>
+
 #include <cstdlib>
 #include <fstream>
 
@@ -18,6 +20,13 @@ std::filesystem::path UserDirectory(const char* variable, const char* fallback) 
   const char* home = std::getenv("HOME");
   if (home == nullptr || *home != '/') return {};
   return std::filesystem::path(home) / fallback / "stoker";
+}
+
+void RaiseOpenFileLimit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max) return;
+  limit.rlim_cur = limit.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &limit);  // What the old one is too small for will say so.
 }
 
 }  // namespace stoker

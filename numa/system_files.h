@@ -1,6 +1,6 @@
 #pragma once
 
-// The few things of the system's files that several rooms ask for. Free functions without state.
+// The few things of the system and its files that several rooms ask for. Free functions.
 
 #include <filesystem>
 #include <string>
@@ -13,5 +13,9 @@ std::string FirstLine(const std::filesystem::path& path);
 // $VARIABLE/stoker where the variable holds an absolute path, ~/FALLBACK/stoker otherwise (the XDG
 // base directory specification); empty when there is no home. Not created.
 std::filesystem::path UserDirectory(const char* variable, const char* fallback);
+
+// As many open files as this process may have: a checkpoint of hundreds of files is opened more
+// than once, and the usual limit is 1024, kept low for programs that select(2). Process-wide.
+void RaiseOpenFileLimit();
 
 }  // namespace stoker

@@ -135,6 +135,8 @@ struct Engine::Parts {
   std::unique_ptr<Pager> pager;
 
   std::unique_ptr<Pager> OpenPager(IoBackend io) const;
+  std::unique_ptr<Pager> OpenPager(IoBackend io, std::span<const PagerFile> files,
+                                   const PagerOptions& how) const;
   void Prepare(bool on_described_machine);
   void PlaceOnNodes(bool on_described_machine);
   void MakeTeam();
@@ -150,8 +152,12 @@ struct Engine::Parts {
 };
 
 std::unique_ptr<Pager> Engine::Parts::OpenPager(IoBackend io) const {
-  const std::vector<PagerFile> files = PagerFiles(*store, options.mirror_dirs);
-  const PagerOptions how = device ? device->pager : PagerOptions{};
+  return OpenPager(io, PagerFiles(*store, options.mirror_dirs),
+                   device ? device->pager : PagerOptions{});
+}
+
+std::unique_ptr<Pager> Engine::Parts::OpenPager(IoBackend io, std::span<const PagerFile> files,
+                                                const PagerOptions& how) const {
   return options.make_pager ? options.make_pager(io, files, how) : MakePager(io, files, how);
 }
 
@@ -294,8 +300,12 @@ void Engine::Parts::LoadExperts() {
   }
   TunePager();
   if (const std::string_view name = LeftOnDisk(store->config()); !name.empty()) {
-    embedding = std::make_unique<RowReader>(*store, OpenPager(pager->backend()), store->Get(name),
-                                            options.chunk_tokens);
+    // Its reads are small: what the drive likes for whole experts says nothing of them.
+    const StoredTensor& matrix = store->Get(name);
+    const std::vector<PagerFile> files = PagerFiles(*store, options.mirror_dirs);
+    embedding = std::make_unique<RowReader>(
+        *store, OpenPager(pager->backend(), {&files[matrix.extent.file], 1}, PagerOptions{}),
+        matrix, options.chunk_tokens);
   }
   PolicyChoice choice = MakePolicy(options.policy, plan.cache.policy);
   policy = choice.spec;
@@ -322,6 +332,7 @@ const DeviceTuning& Engine::Parts::Device(IoBackend backend) {
 void Engine::Parts::TunePager() {
   const IoBackend backend = pager->backend();
   if (Device(backend).pager == PagerOptions{}) return;  // as it was opened
+  pager.reset();  // A model may have so many files that both would not fit.
   pager = OpenPager(backend);
   plan.cache.block_bytes = device->pager.piece_bytes;
 }

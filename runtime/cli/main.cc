@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "numa/system_files.h"
 #include "runtime/cli/bench_command.h"
 #include "runtime/cli/chat_command.h"
 #include "runtime/cli/command_line.h"
@@ -23,6 +24,7 @@
 
 int main(int argc, char** argv) {
   stoker::ReserveStandardDescriptors();
+  stoker::RaiseOpenFileLimit();
   stoker::InstallInterruptHandler();
   // stdout is for results.
   spdlog::set_default_logger(spdlog::stderr_color_mt("stoker"));

@@ -314,11 +314,63 @@ TEST_CASE("mirrors must be copies, and are read when on another drive") {
         MakePager(IoBackend::kMapped, {&file, 1}, {.piece_bytes = 64 * kKiB});
     CheckReads(*pager, test.content, AwkwardExtents(test.content.size()), false);
   }
-  std::string other = test.content;
-  other[0] = static_cast<char>(other[0] + 1);
-  std::ofstream(copy, std::ios::binary) << other;
-  CHECK_THROWS_AS(OpenFiles::Open({&file, 1}, false), std::runtime_error);
+  // A copy that was interrupted has the size and the beginning, and zeros behind.
+  for (const size_t wrong_from : {size_t{0}, test.content.size() / 2, test.content.size() - 100}) {
+    std::string other = test.content;
+    for (size_t i = wrong_from; i < other.size(); ++i) other[i] = 0;
+    std::ofstream(copy, std::ios::binary) << other;
+    CHECK_THROWS_AS(OpenFiles::Open({&file, 1}, false), std::runtime_error);
+  }
   std::filesystem::remove(copy);
+}
+
+TEST_CASE("what fails on one drive is read from the copy on another") {
+  TestFile test(4 * kMiB);
+  struct stat here {};
+  struct stat shm {};
+  REQUIRE(::stat(test.tree.root().c_str(), &here) == 0);
+  if (::stat("/dev/shm", &shm) != 0 || shm.st_dev == here.st_dev) {
+    std::cout << "skipped: no second file system\n";
+    return;
+  }
+  const std::filesystem::path copy =
+      "/dev/shm/stoker-failover-test-" + std::to_string(::getpid());
+  std::ofstream(copy, std::ios::binary) << test.content;
+  PagerFile file = test.file;
+  file.mirrors = {copy};
+  for (const dev_t broken : {here.st_dev, shm.st_dev}) {
+    const auto read = [&](int fd, void* to, size_t bytes, off_t offset) -> ssize_t {
+      struct stat info {};
+      if (::fstat(fd, &info) == 0 && info.st_dev == broken && offset >= off_t{1} << 20) {
+        errno = EIO;
+        return -1;
+      }
+      return ::pread(fd, to, bytes, offset);
+    };
+    const PagerOptions options{.piece_bytes = 64 * kKiB, .threads = 2};
+    PreadPager pool(OpenFiles::Open({&file, 1}, false), options, read);
+    CheckReads(pool, test.content, AwkwardExtents(test.content.size()), false);
+    CHECK(pool.stats().failovers > 0);
+    CHECK(pool.stats().failed == 0);
+    MappedPager mapped(OpenFiles::Open({&file, 1}, false), options, read);
+    CheckReads(mapped, test.content, AwkwardExtents(test.content.size()), false);
+  }
+  // And where both fail it is an error.
+  PreadPager none(OpenFiles::Open({&file, 1}, false), {.threads = 1},
+                  [](int, void*, size_t, off_t) -> ssize_t {
+                    errno = EIO;
+                    return -1;
+                  });
+  std::filesystem::remove(copy);
+  const AlignedBlock block = AllocateBlock(64 * kKiB);
+  const ReadRequest request{0, 0, 64 * kKiB, block.get(), 1};
+  none.Submit({&request, 1});
+  ReadCompletion completion;
+  REQUIRE(none.Reap({&completion, 1}, true) == 1);
+  CHECK(completion.status == ReadStatus::kError);
+  CHECK(completion.error == EIO);
+  CHECK(none.stats().failovers == 1);
+  CHECK(none.stats().failed == 1);
 }
 
 TEST_CASE("a file that is renamed over is read as it was opened") {

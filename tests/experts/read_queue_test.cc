@@ -171,6 +171,7 @@ TEST_CASE("cancelling forgets what has not started and waits for the rest") {
   CHECK_FALSE(f.queue.has_completion());
   CHECK(f.queue.Advance(*first, kPiece) == ReadQueue::Step::kFinished);
   CHECK(f.Completion().status == ReadStatus::kCancelled);
+  CHECK(f.queue.stats().failed == 0);
 }
 
 TEST_CASE("files are read from their own device, mirrors from any") {
@@ -184,6 +185,26 @@ TEST_CASE("files are read from their own device, mirrors from any") {
   CHECK(queue.Take(1)->handle == 3);
   CHECK(queue.Take(0)->handle == 2);
   CHECK(queue.Take(0) == nullptr);
+}
+
+TEST_CASE("what one copy fails at goes on from the next, and fails when all have") {
+  ReadQueue queue({{{0, 0}, {1, 1}, {2, 2}}}, kAlignment, Options(8), 8);
+  queue.Push({0, 0, kPiece, Fixture::Destination(), 5});
+  ReadPiece* const piece = queue.Take(1);
+  REQUIRE(piece != nullptr);
+  CHECK(queue.Advance(*piece, kAlignment) == ReadQueue::Step::kAgain);
+  CHECK(queue.Advance(*piece, -ENODEV) == ReadQueue::Step::kElsewhere);
+  CHECK(piece->handle == 2);
+  CHECK(piece->next_offset() == kAlignment);  // what has arrived stays
+  CHECK(queue.Advance(*piece, -ENODEV) == ReadQueue::Step::kElsewhere);
+  CHECK(piece->handle == 0);
+  CHECK(queue.stats().failovers == 2);
+  CHECK(queue.Advance(*piece, -ENODEV) == ReadQueue::Step::kFinished);
+  ReadCompletion completion;
+  REQUIRE(queue.PopCompletion(&completion));
+  CHECK(completion.status == ReadStatus::kError);
+  CHECK(completion.error == ENODEV);
+  CHECK(queue.stats().failed == 1);
 }
 
 TEST_CASE("time counts as reading while anything is in flight") {
