@@ -49,8 +49,8 @@ class MatmulBackend {
 
   // How a matrix lies after Relay, or after a Multiply when it may be re-laid.
   virtual WeightLayout LayoutAfter(const TensorView& weight) const { return weight.layout; }
-  // Called by the first worker every millisecond or so while it multiplies, so that reads under way
-  // for later products go on. Must not throw.
+  // Called by the first worker every half millisecond or so while it multiplies, so that reads
+  // under way for later products go on. Must not throw.
   virtual void SetPoll(std::function<void()> /*poll*/) {}
   // Re-lays this worker's rows of a matrix that may be, ahead of any product.
   virtual void Relay(const Worker& /*worker*/, const TensorView& /*weight*/) {}

@@ -119,18 +119,17 @@ ScaledProducts::ScaledProducts(int n_workers) : micro_kernels_(std::make_unique<
 ScaledProducts::~ScaledProducts() = default;
 
 std::unique_ptr<ScaledProducts> ScaledProducts::Make(int n_workers) {
-  std::unique_ptr<ScaledProducts> made;
   try {
-    made.reset(new ScaledProducts(n_workers));
+    std::unique_ptr<ScaledProducts> made(new ScaledProducts(n_workers));
+    if (made->Test()) return made;
+    spdlog::warn("oneDNN's micro-kernel multiplies bytes wrongly here; own kernels do it");
+    return nullptr;
   } catch (const std::system_error&) {
     throw;  // short of memory
   } catch (const std::exception& error) {
     spdlog::debug("no micro-kernel for bytes: {}", error.what());
     return nullptr;
   }
-  if (made->Test()) return made;
-  spdlog::warn("oneDNN's micro-kernel multiplies bytes wrongly here; own kernels do it");
-  return nullptr;
 }
 
 // Both ends of the types' ranges, every number of tokens.

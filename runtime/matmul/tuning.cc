@@ -12,12 +12,14 @@
 #include <vector>
 
 #include "mmap/kept_values.h"
+#include "numa/bytes.h"
 #include "numa/cpu_features.h"
 #include "numa/node_buffer.h"
 #include "numa/thread_team.h"
 #include "runtime/kernels/panel_layout.h"
 #include "runtime/matmul/activations.h"
 #include "runtime/matmul/fast_backend.h"
+#include "runtime/matmul/onednn.h"
 #include "runtime/matmul/scaled_products.h"
 
 namespace stoker {
@@ -59,13 +61,28 @@ double BestSeconds(F&& run) {
   return best;
 }
 
+// What oneDNN brings to this machine: its kernels, and the matrix units they use.
+std::string OneDnnOf(const CpuFeatures& cpu) {
+#if STOKER_WITH_ONEDNN
+  std::string text = "oneDNN " + OneDnn::Version();
+  if (cpu.amx_int8) text += " amx-int8";
+  if (cpu.amx_bf16) text += " amx-bf16";
+  if (cpu.avx512_bf16) text += " avx512-bf16";
+  return text;
+#else
+  static_cast<void>(cpu);
+  return "no oneDNN";
+#endif
+}
+
 KeptValues ValuesOf(const KernelTable& kernels, int64_t cols,
                     const std::filesystem::path& directory) {
   const std::string level(IsaLevelName(kernels.level));
   const std::string row = std::to_string(cols);
+  const CpuFeatures cpu = CpuFeatures::Detect();
   return {directory.empty() ? directory : directory / ("kernels-" + level + "-" + row + ".txt"),
-          "stoker kernels " + std::to_string(kFormat) + "; " + CpuFeatures::Detect().model_name +
-              "; " + level + "; rows of " + row};
+          "stoker kernels " + std::to_string(kFormat) + "; " + cpu.model_name + "; " + level +
+              "; " + OneDnnOf(cpu) + "; rows of " + row};
 }
 
 // A matrix of one type, for all its kernels.
@@ -74,7 +91,8 @@ class Bench {
   Bench(const KernelTable& kernels, DType type, int64_t cols)
       : type_(type),
         kernels_(kernels.For(type)),
-        row_bytes_(cols / Info(type).block_elements * Info(type).block_bytes),
+        // Other matrices than those of hidden rows may be of the type, so these need not be whole.
+        row_bytes_(DivCeil<int64_t>(cols, Info(type).block_elements) * Info(type).block_bytes),
         panels_(NodeBuffer::Allocate(static_cast<size_t>(row_bytes_ * kRows), "calibration")),
         scratch_(NodeBuffer::Allocate(static_cast<size_t>(kernels.gemm_scratch_bytes),
                                       "calibration")),
@@ -238,8 +256,9 @@ Calibration Calibrate(const KernelTable& kernels, std::span<const DType> types, 
                                : in_unit ? the_bench().ScaledSeconds(m, micro_kernels())
                                : m >= result.tuning.gemm_tokens(type) ? gemm(m)
                                                                       : the_bench().DotSeconds(m);
-        return std::clamp(static_cast<int64_t>(the_bench().Operations(m) / seconds / 1e6),
-                          int64_t{2}, kMostMega);
+        // Clamped before it is a whole number: a clock may have counted nothing.
+        return static_cast<int64_t>(std::clamp(the_bench().Operations(m) / seconds / 1e6, 2.0,
+                                               static_cast<double>(kMostMega)));
       });
       result.rates.Set(type, i, static_cast<double>(mega) * 1e6);
     }

@@ -106,16 +106,6 @@ struct AttentionOpsBody {
     return reinterpret_cast<const float*>(from)[i];
   }
 
-  // Calls f.template operator()<n>() for exactly n_rows, at most kMost.
-  template <int kMost, typename F>
-  static void ForRows(int64_t n_rows, F&& f) {
-    if (n_rows == kMost) {
-      f.template operator()<kMost>();
-    } else if constexpr (kMost > 1) {
-      ForRows<kMost - 1>(n_rows, f);
-    }
-  }
-
   template <typename F>
   static void WithType(KvType type, F&& f) {
     if (type == KvType::kF16) {
@@ -130,8 +120,8 @@ struct AttentionOpsBody {
                         float* scores, int64_t stride) noexcept {
     WithType(type, [&]<KvType kType>() {
       for (int64_t r = 0; r < n_rows; r += kMostRows) {
-        ForRows<kMostRows>(std::min<int64_t>(kMostRows, n_rows - r), [&]<int kRows>() {
-          ScoreRows<kType, kRows>(q + r * d, d, keys, n_blocks, next, scores + r * stride,
+        ForCount<kMostRows>(std::min<int64_t>(kMostRows, n_rows - r), [&](auto rows) {
+          ScoreRows<kType, rows.value>(q + r * d, d, keys, n_blocks, next, scores + r * stride,
                                   stride);
         });
       }
@@ -142,8 +132,8 @@ struct AttentionOpsBody {
                         const std::byte* values, int64_t n_keys, int64_t d, float* out) noexcept {
     WithType(type, [&]<KvType kType>() {
       for (int64_t r = 0; r < n_rows; r += kMostRows) {
-        ForRows<kMostRows>(std::min<int64_t>(kMostRows, n_rows - r), [&]<int kRows>() {
-          AddRows<kType, kRows>(weights + r * stride, stride, values, n_keys, d, out + r * d);
+        ForCount<kMostRows>(std::min<int64_t>(kMostRows, n_rows - r), [&](auto rows) {
+          AddRows<kType, rows.value>(weights + r * stride, stride, values, n_keys, d, out + r * d);
         });
       }
     });
