@@ -30,9 +30,11 @@ size_t VisibleSequence(std::string_view text) {
   for (size_t i = 1; i < length; ++i) {
     if (byte(i) < 0x80 || byte(i) > 0xbf) return 0;
   }
-  // The smallest second byte that is neither overlong nor, after C2, a control character.
+  // The smallest second byte that is neither overlong nor, after C2, a control character, and the
+  // largest that is neither a surrogate nor beyond U+10FFFF.
   const unsigned least = lead == 0xc2 || lead == 0xe0 ? 0xa0 : lead == 0xf0 ? 0x90 : 0x80;
-  return byte(1) < least ? 0 : length;
+  const unsigned most = lead == 0xed ? 0x9f : lead == 0xf4 ? 0x8f : 0xbf;
+  return byte(1) < least || byte(1) > most ? 0 : length;
 }
 
 }  // namespace

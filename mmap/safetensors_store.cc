@@ -1,11 +1,12 @@
 // Opens a directory with config.json and safetensors: one file or the shards of an index.
 
 #include <algorithm>
-#include <system_error>
 #include <utility>
 
 #include "mmap/config_reader.h"
+#include "mmap/file_mapping.h"
 #include "mmap/format_error.h"
+#include "mmap/model_directory.h"
 #include "mmap/safetensors_index.h"
 #include "mmap/safetensors_reader.h"
 #include "mmap/store_contents.h"
@@ -21,49 +22,6 @@ constexpr std::string_view kSingleName = "model.safetensors";
 // M1's own are 2 KB and 1.2 MB. The parsed config may take tens of bytes for each of its text.
 constexpr uint64_t kMaxConfigBytes = 1u << 20;
 constexpr uint64_t kMaxIndexBytes = 1u << 28;
-
-bool IsInside(const fs::path& path, const fs::path& root) {
-  const auto [root_end, at] = std::mismatch(root.begin(), root.end(), path.begin(), path.end());
-  return root_end == root.end() && at != path.end();
-}
-
-// The file behind a name in the model's directory, with symbolic links resolved. It must lie in
-// the directory itself or, in a Hugging Face cache (REPO/snapshots/REVISION of links into
-// REPO/blobs), among the blobs of the same repository.
-fs::path ResolveInside(const fs::path& directory, std::string_view name) {
-  const fs::path path = directory / name;
-  std::error_code error;
-  const fs::path resolved = fs::canonical(path, error);
-  if (error) throw std::system_error(error, PrintablePath(path.native()) + ": cannot open");
-  const fs::path root = fs::canonical(directory);
-  if (IsInside(resolved, root)) return resolved;
-  if (root.parent_path().filename() == "snapshots" &&
-      IsInside(resolved, root.parent_path().parent_path() / "blobs")) {
-    return resolved;
-  }
-  throw FormatError(path.native(), "path", "is a link to \"" + PrintablePath(resolved.native()) +
-                                               "\", outside the model's directory");
-}
-
-bool Exists(const fs::path& directory, std::string_view name) {
-  std::error_code ignored;
-  return fs::symlink_status(directory / name, ignored).type() != fs::file_type::not_found;
-}
-
-// A small text file of the directory, mapped; `max_bytes` refuses what cannot be one.
-FileMapping MapText(const fs::path& directory, std::string_view name, uint64_t max_bytes) {
-  FileMapping mapping = FileMapping::Open(ResolveInside(directory, name));
-  if (mapping.size() > max_bytes) {
-    throw FormatError((directory / name).native(), "file",
-                      "has " + std::to_string(mapping.size()) + " bytes, at most " +
-                          std::to_string(max_bytes) + " are sensible");
-  }
-  return mapping;
-}
-
-std::string_view TextOf(const FileMapping& mapping) {
-  return {reinterpret_cast<const char*>(mapping.bytes().data()), mapping.bytes().size()};
-}
 
 void OpenShard(const fs::path& directory, const std::string& name, StoreContents& contents) {
   FileMapping mapping = FileMapping::Open(ResolveInside(directory, name));
@@ -123,7 +81,7 @@ void DemandAllSeen(const IndexCheck& check, const std::string& index_path) {
 }  // namespace
 
 StoreContents OpenSafetensors(const std::filesystem::path& directory) {
-  if (!Exists(directory, kConfigName)) {
+  if (!HasFile(directory, kConfigName)) {
     throw FormatError((directory / kConfigName).native(), "config", "no such file");
   }
   StoreContents contents;
@@ -131,18 +89,18 @@ StoreContents OpenSafetensors(const std::filesystem::path& directory) {
   contents.directory = directory;
   const std::string config_path = (directory / kConfigName).native();
   {
-    const FileMapping config = MapText(directory, kConfigName, kMaxConfigBytes);
+    const FileMapping config = MapTextFile(directory, kConfigName, kMaxConfigBytes);
     contents.config = ConfigFromJson(TextOf(config), config_path);
   }
   contents.config.name = fs::canonical(directory).filename().native();
 
   const std::string index_path = (directory / kIndexName).native();
   std::optional<SafetensorsIndex> index;
-  if (Exists(directory, kIndexName)) {
-    const FileMapping text = MapText(directory, kIndexName, kMaxIndexBytes);
+  if (HasFile(directory, kIndexName)) {
+    const FileMapping text = MapTextFile(directory, kIndexName, kMaxIndexBytes);
     index = ParseSafetensorsIndex(TextOf(text), index_path);
     for (const std::string& name : index->files) OpenShard(directory, name, contents);
-  } else if (Exists(directory, kSingleName)) {
+  } else if (HasFile(directory, kSingleName)) {
     OpenShard(directory, std::string(kSingleName), contents);
   } else {
     throw FormatError(index_path, "index", "no such file, and no " + std::string(kSingleName));

@@ -43,15 +43,15 @@ bool Consume(std::string_view& text, std::string_view prefix) {
   return true;
 }
 
-// Consumes a decimal number without leading zeros and the dot after it. Nine digits at most keep
-// every later sum far from overflow.
+// Consumes a decimal number without sign or leading zeros and the dot after it. Nine digits at most
+// keep every later sum far from overflow.
 std::optional<int64_t> ConsumeNumberAndDot(std::string_view& text) {
   const size_t dot = text.find('.');
   if (dot == 0 || dot == std::string_view::npos || dot > 9) return std::nullopt;
   if (text[0] == '0' && dot > 1) return std::nullopt;
-  int64_t value = 0;
+  uint32_t value = 0;  // unsigned, or "-0" would be a number too
   const auto [end, error] = std::from_chars(text.data(), text.data() + dot, value);
-  if (error != std::errc() || end != text.data() + dot || value < 0) return std::nullopt;
+  if (error != std::errc() || end != text.data() + dot) return std::nullopt;
   text.remove_prefix(dot + 1);
   return value;
 }

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "mmap/format_error.h"
 #include "numa/bytes.h"
 #include "stoker_version.h"
 
@@ -109,8 +110,8 @@ std::string Banner(const WeightStore& store, double load_seconds) {
   return fmt::format(
       "stoker {}: {}{}{}, {} layers, {} experts top-{}, {} parameters, {} mostly {}; opened in "
       "{:.1f} s",
-      STOKER_VERSION_STRING, config.name, config.name.empty() ? "" : ", ", config.architecture,
-      config.n_layers, config.n_experts, config.n_experts_per_token,
+      STOKER_VERSION_STRING, Printable(config.name), config.name.empty() ? "" : ", ",
+      config.architecture, config.n_layers, config.n_experts, config.n_experts_per_token,
       FormatCount(summary.n_parameters), FormatBytes(summary.total_bytes), summary.main_type,
       load_seconds);
 }

@@ -30,14 +30,21 @@ size_t SpaceAfter(std::string_view text, size_t begin) {
 
 }  // namespace
 
-AddedTokenFinder::AddedTokenFinder(const Vocabulary& vocabulary) : vocabulary_(vocabulary) {
+AddedTokenFinder::AddedTokenFinder(const Vocabulary& vocabulary, bool normalized)
+    : vocabulary_(vocabulary) {
   roots_.fill(-1);
+  const auto added = vocabulary.added();
+  size_t n_bytes = 0;  // A node for each at most, so that the list need not grow.
+  for (const VocabularyToken& token : added) {
+    if (token.normalized == normalized) n_bytes += token.text.size();
+  }
+  nodes_.reserve(n_bytes);
   const auto new_node = [this](uint8_t byte, int32_t sibling) {
     nodes_.push_back({.sibling = sibling, .byte = byte});
     return static_cast<int32_t>(nodes_.size()) - 1;
   };
-  const auto added = vocabulary.added();
   for (size_t index = 0; index < added.size(); ++index) {
+    if (added[index].normalized != normalized) continue;
     const std::string_view text = added[index].text;
     const auto first = static_cast<uint8_t>(text[0]);
     if (roots_[first] < 0) roots_[first] = new_node(first, -1);
@@ -74,7 +81,7 @@ int32_t AddedTokenFinder::LongestAt(std::string_view text, size_t begin) const {
 
 AddedTokenFinder::Match AddedTokenFinder::Next(std::string_view text, size_t from,
                                                std::span<const TextRange> plain) const {
-  for (size_t i = from; i < text.size();) {
+  for (size_t i = nodes_.empty() ? text.size() : from; i < text.size();) {
     if (roots_[static_cast<uint8_t>(text[i])] < 0) {
       ++i;
       continue;

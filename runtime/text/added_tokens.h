@@ -1,7 +1,8 @@
 #pragma once
 
 // Finds added tokens (<end_of_sentence>, <think>) in a text, longest match first at each place, the
-// way Hugging Face tokenizers do before any other splitting. Immutable and thread-safe after
+// way Hugging Face tokenizers do before any other splitting: first those that are not normalized,
+// then, in what is left, those that are; one finder for each. Immutable and thread-safe after
 // construction; borrows the vocabulary.
 
 #include <array>
@@ -19,7 +20,8 @@ namespace stoker {
 
 class AddedTokenFinder {
  public:
-  explicit AddedTokenFinder(const Vocabulary& vocabulary);
+  // Of the tokens whose `normalized` is this.
+  AddedTokenFinder(const Vocabulary& vocabulary, bool normalized);
 
   struct Match {
     size_t begin = 0;
@@ -31,6 +33,8 @@ class AddedTokenFinder {
   // are skipped; as in Hugging Face's encode_special_tokens, what they cover is not searched for
   // shorter tokens. strip_left never reaches back before `from`.
   Match Next(std::string_view text, size_t from, std::span<const TextRange> plain) const;
+
+  uint64_t memory_bytes() const { return nodes_.capacity() * sizeof(Node); }
 
  private:
   struct Node {

@@ -17,7 +17,7 @@ constexpr size_t kShortPieceBytes = 32;
 
 size_t BytePairEncoder::Slot(uint64_t pair) const {
   const size_t mask = rules_.size() - 1;
-  size_t slot = (pair * 0x9e3779b97f4a7c15ull >> 24) & mask;
+  size_t slot = hash_(pair) & mask;
   while (rules_[slot].pair != pair && rules_[slot].pair != kNoPair) slot = (slot + 1) & mask;
   return slot;
 }

@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "runtime/text/keyed_hash.h"
 #include "runtime/text/vocabulary.h"
 #include "runtime/text/vocabulary_source.h"
 
@@ -58,6 +59,7 @@ class BytePairEncoder {
   void EncodeShort(std::string_view piece, std::vector<TokenId>* out) const;
   void EncodeLong(std::string_view piece, Scratch& scratch, std::vector<TokenId>* out) const;
 
+  KeyedHash hash_;
   std::array<TokenId, 256> byte_ids_;
   std::vector<Rule> rules_;  // open addressing, a power of two, at most half full
 };

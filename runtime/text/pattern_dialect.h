@@ -10,7 +10,8 @@
 
 namespace stoker {
 
-// Throws std::invalid_argument with the reason.
-std::string TranslatePattern(std::string_view pattern);
+// Throws std::invalid_argument with the reason. counted: the same pattern, calling out before each
+// character it tries, possessive repeats included, so that the steps of a match can be counted.
+std::string TranslatePattern(std::string_view pattern, bool counted = false);
 
 }  // namespace stoker

@@ -3,6 +3,7 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 
+#include <algorithm>
 #include <array>
 #include <new>
 #include <stdexcept>
@@ -11,6 +12,7 @@
 #include "numa/check.h"
 #include "runtime/text/o200k_scanner.h"
 #include "runtime/text/pattern_dialect.h"
+#include "runtime/text/utf8.h"
 
 namespace stoker {
 
@@ -26,13 +28,21 @@ constexpr size_t kBatchPieces = 4096;
 // characters: three per character of a 1 MiB run stay below. Patterns that explode reach it in
 // well under a second.
 constexpr uint32_t kMatchLimit = 8u << 20;
-// Steps of one match while a pattern is tried on load.
-constexpr uint32_t kProbeMatchLimit = 1u << 16;
 constexpr uint32_t kHeapLimitKib = 64 << 10;
 // JIT code keeps its stack here, not on the thread's.
 constexpr size_t kJitStackBytes = 1 << 20;
 // Compiled patterns larger than this come from repeats such as (x{1000}){1000}.
 constexpr size_t kMaxPatternLength = 16 << 10;
+
+// A pattern is tried on a run of so many characters, then on one so many times as long. Steps in
+// proportion grow alike, quadratic ones by the square; twice the proportion tells them apart,
+// whatever a pattern costs for each character.
+constexpr size_t kShortRun = 64;
+constexpr size_t kRunGrowth = 16;
+// Steps on the short run: 4096 for each character, which is more than a pattern has elements.
+constexpr uint64_t kMaxShortRunSteps = 1u << 18;
+// Steps on all runs of all patterns of a file; real ones take up to 100,000 each.
+constexpr uint64_t kMaxTrialSteps = 1u << 24;
 
 std::string Pcre2Message(int code) {
   std::array<PCRE2_UCHAR, 256> buffer{};
@@ -43,6 +53,44 @@ std::string Pcre2Message(int code) {
 struct CodeDeleter {
   void operator()(pcre2_code* code) const { pcre2_code_free(code); }
 };
+using Code = std::unique_ptr<pcre2_code, CodeDeleter>;
+
+// Throws std::invalid_argument with PCRE2's reason.
+Code Compile(std::string_view pattern, uint32_t more_options) {
+  // Multiline because ^ and $ match at line ends in the dialect the patterns are written in.
+  const uint32_t options = PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C |
+                           PCRE2_NO_AUTO_CAPTURE | more_options;
+  int error = 0;
+  PCRE2_SIZE offset = 0;
+  Code code(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(), options,
+                          &error, &offset, nullptr));
+  if (!code) throw std::invalid_argument(Pcre2Message(error));
+  return code;
+}
+
+struct StepCounter {
+  uint64_t steps = 0;
+  uint64_t limit = 0;
+};
+
+// The callout of counted patterns: ends the match at the first step beyond the limit.
+int CountStep(pcre2_callout_block* /*where*/, void* data) {
+  StepCounter& counter = *static_cast<StepCounter*>(data);
+  return ++counter.steps > counter.limit ? PCRE2_ERROR_CALLOUT : 0;
+}
+
+// One character of each kind, and every one that the pattern, which is UTF-8, is written with.
+std::vector<std::string> TrialCharacters(std::string_view pattern) {
+  std::vector<std::string> characters = {"a", "A", "1", " ", "\n", "/", "'", "\xe4\xb8\xad"};
+  while (!pattern.empty()) {
+    const std::string character(pattern.substr(0, NextUtf8(pattern).bytes));
+    if (std::find(characters.begin(), characters.end(), character) == characters.end()) {
+      characters.push_back(character);
+    }
+    pattern.remove_prefix(character.size());
+  }
+  return characters;
+}
 
 }  // namespace
 
@@ -69,7 +117,7 @@ PreTokenizer::Scratch::Scratch() : pcre_(std::make_unique<Pcre>()) {}
 PreTokenizer::Scratch::~Scratch() = default;
 
 struct PreTokenizer::Stage {
-  std::unique_ptr<pcre2_code, CodeDeleter> code;  // null: the scanner
+  Code code;  // null: the scanner
   std::unique_ptr<const O200kScanner> scanner;
   bool drop_gaps = false;
 };
@@ -77,8 +125,8 @@ struct PreTokenizer::Stage {
 PreTokenizer::~PreTokenizer() = default;
 
 PreTokenizer::PreTokenizer(const VocabularySource& source, bool scanner) : file_(source.file) {
-  for (size_t i = 0; i < source.stages.size(); ++i) {
-    const SplitStage& description = source.stages[i];
+  uint64_t steps_left = kMaxTrialSteps;
+  for (const SplitStage& description : source.stages) {
     auto stage = std::make_unique<Stage>();
     stage->drop_gaps = description.drop_gaps;
     if (scanner && O200kScanner::Matches(description.pattern)) {
@@ -86,50 +134,54 @@ PreTokenizer::PreTokenizer(const VocabularySource& source, bool scanner) : file_
       stages_.push_back(std::move(stage));
       continue;
     }
-    const auto fail = [&](const std::string& reason) {
-      throw FormatError(file_, source.split_field,
-                        "pattern '" + Printable(description.pattern) + "': " + reason);
-    };
-    std::string pattern;
     try {
-      pattern = TranslatePattern(description.pattern);
+      stage->code = Compile(TranslatePattern(description.pattern), 0);
+      uint32_t matches_empty = 0;
+      size_t size = 0;
+      pcre2_pattern_info(stage->code.get(), PCRE2_INFO_MATCHEMPTY, &matches_empty);
+      pcre2_pattern_info(stage->code.get(), PCRE2_INFO_SIZE, &size);
+      if (matches_empty != 0) throw std::invalid_argument("can match nothing");
+      if (size > kMaxPatternLength) throw std::invalid_argument("is too large");
+      TryOnRuns(description.pattern, &steps_left);
     } catch (const std::invalid_argument& error) {
-      fail(error.what());
+      throw FormatError(file_, source.split_field,
+                        "pattern '" + Printable(description.pattern) + "': " + error.what());
     }
-    int error = 0;
-    PCRE2_SIZE offset = 0;
-    // Multiline because ^ and $ match at line ends in the dialect the patterns are written in.
-    const uint32_t options =
-        PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C | PCRE2_NO_AUTO_CAPTURE;
-    stage->code.reset(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(),
-                                    options, &error, &offset, nullptr));
-    if (!stage->code) fail(Pcre2Message(error));
-    uint32_t matches_empty = 0;
-    size_t size = 0;
-    pcre2_pattern_info(stage->code.get(), PCRE2_INFO_MATCHEMPTY, &matches_empty);
-    pcre2_pattern_info(stage->code.get(), PCRE2_INFO_SIZE, &size);
-    if (matches_empty != 0) fail("can match nothing");
-    if (size > kMaxPatternLength) fail("is too large");
     // Failure means no JIT on this processor; the interpreter then does the same, slower.
     pcre2_jit_compile(stage->code.get(), PCRE2_JIT_COMPLETE);
-
-    Scratch scratch;
-    pcre2_set_match_limit(scratch.pcre_->context, kProbeMatchLimit);
-    std::vector<TextRange> pieces;
-    for (const std::string_view unit : {"a", "A", "1", " ", "\n", "/", "'", "\xe4\xb8\xad"}) {
-      std::string probe;
-      for (int n = 0; n < 512; ++n) probe += unit;
-      // The odd one out at the end is what makes nested repeats try every way to fail.
-      probe += "\x01";
-      try {
-        Run(*stage, probe, 0, 0, SIZE_MAX, scratch, &pieces);
-      } catch (const std::runtime_error&) {
-        fail("needs more than " + std::to_string(kProbeMatchLimit) + " steps on 512 times '" +
-             Printable(unit) + "'");
-      }
-      pieces.clear();
-    }
     stages_.push_back(std::move(stage));
+  }
+}
+
+void PreTokenizer::TryOnRuns(std::string_view pattern, uint64_t* steps_left) const {
+  // Interpreted, and without the look ahead for characters that a match needs: the number of steps
+  // is then the same everywhere and for every text of this kind.
+  Stage counted;
+  counted.code = Compile(TranslatePattern(pattern, true), PCRE2_NO_START_OPTIMIZE);
+  Scratch scratch;
+  StepCounter counter;
+  pcre2_set_callout(scratch.pcre_->context, CountStep, &counter);
+  std::vector<TextRange> pieces;
+  for (const std::string& character : TrialCharacters(pattern)) {
+    uint64_t limit = kMaxShortRunSteps;
+    for (const size_t length : {kShortRun, kShortRun * kRunGrowth}) {
+      std::string run;
+      for (size_t n = 0; n < length; ++n) run += character;
+      // The odd one out at the end is what makes nested repeats try every way to fail.
+      run += '\x01';
+      counter.steps = 0;
+      counter.limit = std::min(limit, *steps_left);
+      pieces.clear();
+      try {
+        Run(counted, run, 0, 0, SIZE_MAX, scratch, &pieces);
+      } catch (const std::runtime_error&) {
+        throw std::invalid_argument("needs more than " + std::to_string(counter.limit) +
+                                    " steps on " + std::to_string(length) + " times '" +
+                                    Printable(character) + "'");
+      }
+      *steps_left -= counter.steps;
+      limit = 2 * kRunGrowth * std::max<uint64_t>(counter.steps, kShortRun);
+    }
   }
 }
 

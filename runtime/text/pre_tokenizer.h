@@ -31,9 +31,10 @@ class PreTokenizer {
     std::vector<TextRange> pieces_;  // of the previous stage
   };
 
-  // Compiles the stages and tries them on long runs of one character. Throws FormatError for
-  // patterns that do not compile, can match nothing, use constructs that regex libraries understand
-  // differently, or take exponentially many steps. scanner: false forces PCRE2, for comparison.
+  // Compiles the stages and tries them on runs of one character. Throws FormatError for patterns
+  // that do not compile, can match nothing, use constructs that regex libraries understand
+  // differently, or whose steps grow faster than a run. scanner: false forces PCRE2, for
+  // comparison.
   explicit PreTokenizer(const VocabularySource& source, bool scanner = true);
   ~PreTokenizer();
 
@@ -53,6 +54,9 @@ class PreTokenizer {
   // about `max_pieces`; returns where they end.
   size_t Run(const Stage& stage, std::string_view text, size_t from, size_t base,
              size_t max_pieces, Scratch& scratch, std::vector<TextRange>* pieces) const;
+  // Throws std::invalid_argument naming the run on which a pattern takes too many steps. What it
+  // takes is subtracted from *steps_left.
+  void TryOnRuns(std::string_view pattern, uint64_t* steps_left) const;
 
   std::string file_;
   std::vector<std::unique_ptr<Stage>> stages_;

@@ -1,11 +1,11 @@
 #include "runtime/text/tokenizer.h"
 
 #include <algorithm>
-#include <fstream>
 #include <mutex>
-#include <system_error>
 
 #include "mmap/format_error.h"
+#include "mmap/model_directory.h"
+#include "numa/bytes.h"
 #include "runtime/text/added_tokens.h"
 #include "runtime/text/bpe.h"
 #include "runtime/text/pre_tokenizer.h"
@@ -54,26 +54,6 @@ class ScratchPool {
   std::vector<std::unique_ptr<EncodeScratch>> free_;
 };
 
-// The whole file, or nullopt when it does not exist.
-std::optional<std::string> ReadFile(const std::filesystem::path& path) {
-  std::error_code error;
-  if (!std::filesystem::exists(path, error)) return std::nullopt;
-  const uint64_t size = std::filesystem::file_size(path, error);
-  if (error) throw std::system_error(error, path.string());
-  if (size > kMaxTokenizerFileBytes) {
-    throw FormatError(path.string(), "file",
-                      "has " + std::to_string(size) + " bytes, the limit is " +
-                          std::to_string(kMaxTokenizerFileBytes));
-  }
-  std::ifstream stream(path, std::ios::binary);
-  std::string text(size, '\0');
-  stream.read(text.data(), static_cast<std::streamsize>(size));
-  if (!stream || static_cast<uint64_t>(stream.gcount()) != size) {
-    throw std::system_error(errno, std::generic_category(), "cannot read " + path.string());
-  }
-  return text;
-}
-
 }  // namespace
 
 class Tokenizer::Impl {
@@ -81,7 +61,8 @@ class Tokenizer::Impl {
   Impl(const VocabularySource& source, int64_t vocab_size)
       : vocabulary_(source, vocab_size),
         merger_(source, vocabulary_),
-        added_(vocabulary_),
+        added_(vocabulary_, false),
+        normalized_(vocabulary_, true),
         splitter_(source),
         whole_words_first_(source.whole_words_first),
         chat_template_(source.chat_template) {
@@ -98,6 +79,12 @@ class Tokenizer::Impl {
     }
     std::sort(end_tokens_.begin(), end_tokens_.end());
     end_tokens_.erase(std::unique(end_tokens_.begin(), end_tokens_.end()), end_tokens_.end());
+    drops_text_ = std::any_of(source.stages.begin(), source.stages.end(),
+                              [](const SplitStage& stage) { return stage.drop_gaps; }) ||
+                  std::any_of(vocabulary_.added().begin(), vocabulary_.added().end(),
+                              [](const VocabularyToken& token) {
+                                return token.strip_left || token.strip_right;
+                              });
   }
 
   std::vector<TokenId> Encode(std::string_view text, std::span<const TextRange> plain) const {
@@ -106,7 +93,7 @@ class Tokenizer::Impl {
     std::unique_ptr<EncodeScratch> scratch = pool_.Take();
     for (size_t from = 0; from < text.size();) {
       const AddedTokenFinder::Match match = added_.Next(text, from, plain);
-      EncodePlain(text.substr(from, match.begin - from), *scratch, &ids);
+      EncodeStretch(text.substr(0, match.begin), from, plain, *scratch, &ids);
       if (match.id >= 0) ids.push_back(match.id);
       from = match.end;
     }
@@ -114,16 +101,33 @@ class Tokenizer::Impl {
     return ids;
   }
 
+  uint64_t MaxTextBytes(int64_t n_tokens) const {
+    if (drops_text_) return UINT64_MAX;
+    return CheckedMul(static_cast<uint64_t>(n_tokens), vocabulary_.longest_bytes())
+        .value_or(UINT64_MAX);
+  }
+
   const Vocabulary& vocabulary() const { return vocabulary_; }
   std::span<const TokenId> never_sampled() const { return never_sampled_; }
   std::span<const TokenId> end_tokens() const { return end_tokens_; }
   const std::optional<std::string>& chat_template() const { return chat_template_; }
   uint64_t memory_bytes() const {
-    return vocabulary_.memory_bytes() + merger_.memory_bytes() +
-           never_sampled_.capacity() * sizeof(TokenId);
+    return vocabulary_.memory_bytes() + merger_.memory_bytes() + added_.memory_bytes() +
+           normalized_.memory_bytes() + never_sampled_.capacity() * sizeof(TokenId);
   }
 
  private:
+  // Text from `from` on with normalized added tokens at most.
+  void EncodeStretch(std::string_view text, size_t from, std::span<const TextRange> plain,
+                     EncodeScratch& scratch, std::vector<TokenId>* ids) const {
+    while (from < text.size()) {
+      const AddedTokenFinder::Match match = normalized_.Next(text, from, plain);
+      EncodePlain(text.substr(from, match.begin - from), scratch, ids);
+      if (match.id >= 0) ids->push_back(match.id);
+      from = match.end;
+    }
+  }
+
   // Text without added tokens in it.
   void EncodePlain(std::string_view text, EncodeScratch& scratch,
                    std::vector<TokenId>* ids) const {
@@ -141,7 +145,7 @@ class Tokenizer::Impl {
       MergePiece(piece, scratch, ids);
       return;
     }
-    const uint64_t hash = HashBytes(piece);
+    const uint64_t hash = vocabulary_.Hash(piece);
     const std::span<const TokenId> known = scratch.words.Find(piece, hash);
     if (!known.empty()) {
       ids->insert(ids->end(), known.begin(), known.end());
@@ -155,7 +159,8 @@ class Tokenizer::Impl {
   void MergePiece(std::string_view piece, EncodeScratch& scratch,
                   std::vector<TokenId>* ids) const {
     if (whole_words_first_) {
-      if (const auto id = vocabulary_.Find(piece)) {
+      // An added token that is still in the text is plain there, whatever it is called.
+      if (const auto id = vocabulary_.FindNormal(piece)) {
         ids->push_back(*id);
         return;
       }
@@ -166,8 +171,10 @@ class Tokenizer::Impl {
   Vocabulary vocabulary_;
   BytePairEncoder merger_;
   AddedTokenFinder added_;
+  AddedTokenFinder normalized_;
   PreTokenizer splitter_;
   bool whole_words_first_;
+  bool drops_text_ = false;  // white space beside added tokens, gaps between matches
   std::optional<std::string> chat_template_;
   std::vector<TokenId> never_sampled_;
   std::vector<TokenId> end_tokens_;
@@ -191,20 +198,24 @@ std::unique_ptr<const Tokenizer> Tokenizer::FromGguf(const GgufMetadata& metadat
 
 std::unique_ptr<const Tokenizer> Tokenizer::OpenDirectory(const std::filesystem::path& directory,
                                                           int64_t vocab_size) {
-  const std::filesystem::path path = directory / "tokenizer.json";
-  std::optional<std::string> json = ReadFile(path);
-  if (!json) {
-    throw FormatError(path.string(), "file",
+  constexpr std::string_view kName = "tokenizer.json";
+  constexpr std::string_view kConfigName = "tokenizer_config.json";
+  // Newer repositories keep the template in a file of its own.
+  constexpr std::string_view kTemplateName = "chat_template.jinja";
+  if (!HasFile(directory, kName)) {
+    throw FormatError((directory / kName).native(), "file",
                       "is missing; download it beside the weights, Stoker needs it for text");
   }
-  VocabularySource source = ParseTokenizerJson(*json, path.string());
-  json.reset();
-  const std::filesystem::path config_path = directory / "tokenizer_config.json";
-  if (const auto config = ReadFile(config_path)) {
-    ApplyTokenizerConfig(*config, config_path.string(), source);
+  const auto map = [&directory](std::string_view name) {
+    return MapTextFile(directory, name, kMaxTokenizerFileBytes);
+  };
+  VocabularySource source = ParseTokenizerJson(TextOf(map(kName)), (directory / kName).native());
+  if (HasFile(directory, kConfigName)) {
+    ApplyTokenizerConfig(TextOf(map(kConfigName)), (directory / kConfigName).native(), source);
   }
-  // Newer repositories keep the template in a file of its own.
-  if (auto text = ReadFile(directory / "chat_template.jinja")) source.chat_template = *text;
+  if (HasFile(directory, kTemplateName)) {
+    source.chat_template = std::string(TextOf(map(kTemplateName)));
+  }
   return FromSource(source, vocab_size);
 }
 
@@ -265,6 +276,8 @@ std::optional<TokenId> Tokenizer::Find(std::string_view bytes) const {
   const auto added = impl_->vocabulary().FindAdded(bytes);
   return added ? added : impl_->vocabulary().Find(bytes);
 }
+
+uint64_t Tokenizer::MaxTextBytes(int64_t n_tokens) const { return impl_->MaxTextBytes(n_tokens); }
 
 std::span<const TokenId> Tokenizer::never_sampled() const { return impl_->never_sampled(); }
 

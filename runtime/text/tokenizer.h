@@ -37,7 +37,8 @@ class Tokenizer {
  public:
   // Reads DIR/tokenizer.json (required), tokenizer_config.json and chat_template.jinja (optional).
   // vocab_size: rows of the embedding; ids at or beyond it are refused. 0: as many as there are.
-  // Throws FormatError (mmap/format_error.h) naming file, field and reason.
+  // Throws FormatError (mmap/format_error.h) naming file, field and reason, std::system_error for
+  // a file that cannot be read or a link to nothing.
   static std::unique_ptr<const Tokenizer> OpenDirectory(const std::filesystem::path& directory,
                                                         int64_t vocab_size);
 
@@ -63,6 +64,10 @@ class Tokenizer {
   // disjoint, whole characters) are ordinary text there. Splitting runs over the whole text, so
   // without special names inside the ranges the ids are those of one Encode call.
   std::vector<TokenId> Encode(std::string_view text, std::span<const TextRange> plain_ranges) const;
+
+  // The most bytes a text can have that encodes to n_tokens: a longer one has more, which is known
+  // without encoding it. UINT64_MAX when the model's files let some of a text go without tokens.
+  uint64_t MaxTextBytes(int64_t n_tokens) const;
 
   // The bytes a token stands for, not necessarily whole UTF-8 characters; empty for unknown ids.
   // Valid as long as the tokenizer.

@@ -162,10 +162,11 @@ class TokenizerJsonReader {
           token.strip_left = reader_.Bool(member, field);
         } else if (key == "rstrip") {
           token.strip_right = reader_.Bool(member, field);
+        } else if (key == "normalized") {
+          token.normalized = reader_.Bool(member, field);
         } else if (key == "single_word" && reader_.Bool(member, field)) {
           reader_.Fail(field, "is true, which is not supported");
         }
-        // normalized has no effect without a normalizer.
       });
       if (token.id < 0) reader_.Fail(name + ".id", "is missing");
       if (token.text.empty()) reader_.Fail(name + ".content", "is missing");
@@ -270,7 +271,6 @@ class TokenizerJsonReader {
   }
 
   static constexpr size_t kMaxStages = 16;
-  static constexpr size_t kMaxMerges = 1 << 20;  // four times the most in the field
 
   TokenizerFileReader reader_;
   VocabularySource& source_;

@@ -2,35 +2,13 @@
 
 #include <algorithm>
 #include <bit>
-#include <cstring>
 
 #include "mmap/format_error.h"
+#include "numa/check.h"
 #include "runtime/text/byte_alphabet.h"
+#include "runtime/text/utf8.h"
 
 namespace stoker {
-
-__extension__ using Uint128 = unsigned __int128;
-
-uint64_t HashBytes(std::string_view bytes) {
-  // Multiply and fold, eight bytes at a time; words are short, so there is no longer stride.
-  constexpr uint64_t kMultiplier = 0x9e3779b97f4a7c15ull;
-  uint64_t hash = bytes.size() * kMultiplier;
-  const char* p = bytes.data();
-  size_t left = bytes.size();
-  const auto mix = [&hash](uint64_t word) {
-    const auto product = static_cast<Uint128>(hash ^ word) * kMultiplier;
-    hash = static_cast<uint64_t>(product) ^ static_cast<uint64_t>(product >> 64);
-  };
-  for (; left >= 8; p += 8, left -= 8) {
-    uint64_t word;
-    std::memcpy(&word, p, 8);
-    mix(word);
-  }
-  uint64_t tail = 0;
-  std::memcpy(&tail, p, left);
-  mix(tail);
-  return hash ^ hash >> 29;
-}
 
 void Vocabulary::ByteMap::Reserve(size_t n) {
   slots.assign(std::bit_ceil(std::max<size_t>(16, n * 2)), -1);
@@ -38,7 +16,7 @@ void Vocabulary::ByteMap::Reserve(size_t n) {
 
 size_t Vocabulary::FindSlot(const ByteMap& map, std::string_view key) const {
   const size_t mask = map.slots.size() - 1;
-  size_t slot = HashBytes(key) & mask;
+  size_t slot = hash_(key) & mask;
   while (map.slots[slot] >= 0 && bytes(map.slots[slot]) != key) slot = (slot + 1) & mask;
   return slot;
 }
@@ -74,6 +52,7 @@ Vocabulary::Vocabulary(const VocabularySource& source, int64_t vocab_size) {
     text_bytes += token.text.size();
   }
   if (largest < 0) fail("holds no tokens");
+  STOKER_CHECK(text_bytes <= UINT32_MAX);  // Both readers refuse far less.
   if (vocab_size > kMaxTokenId + 1) {
     fail("the model's " + std::to_string(vocab_size) + " rows are more than the limit, " +
          std::to_string(kMaxTokenId + 1));
@@ -112,6 +91,7 @@ Vocabulary::Vocabulary(const VocabularySource& source, int64_t vocab_size) {
       // Outside the byte alphabet: it can be decoded, but no text encodes to it.
       arena_.append(token.text);
     }
+    longest_bytes_ = std::max(longest_bytes_, arena_.size() - begins_[id]);
   }
   begins_[n_rows] = static_cast<uint32_t>(arena_.size());
 
@@ -120,6 +100,7 @@ Vocabulary::Vocabulary(const VocabularySource& source, int64_t vocab_size) {
   for (const TokenId id : normal) Insert(normal_ids_, id, source);
   added_ids_.Reserve(n_added);
   added_.reserve(n_added);
+  size_t added_bytes = 0;
   for (size_t id = 0; id < n_rows; ++id) {
     if (kinds_[id] != TokenKind::kSpecial && kinds_[id] != TokenKind::kAdded) continue;
     VocabularyToken token = source.tokens[row_of[id]];
@@ -127,6 +108,16 @@ Vocabulary::Vocabulary(const VocabularySource& source, int64_t vocab_size) {
     if (token.text.size() > kMaxAddedTokenBytes) {
       fail("added token " + std::to_string(id) + " has " + std::to_string(token.text.size()) +
            " bytes, the limit is " + std::to_string(kMaxAddedTokenBytes));
+    }
+    added_bytes += token.text.size();
+    if (added_bytes > kMaxAddedTextBytes) {
+      fail("the added tokens up to " + std::to_string(id) + " have more than " +
+           std::to_string(kMaxAddedTextBytes) + " bytes, which is the limit");
+    }
+    // Text is cut at them, and the pieces must be whole characters.
+    if (ValidUtf8Prefix(token.text) != token.text.size()) {
+      fail("added token " + std::to_string(id) + " ('" + Printable(token.text, 40) +
+           "') is not UTF-8");
     }
     Insert(added_ids_, token.id, source);
     const TokenId twin = normal_ids_.slots[FindSlot(normal_ids_, token.text)];
@@ -139,8 +130,13 @@ Vocabulary::Vocabulary(const VocabularySource& source, int64_t vocab_size) {
 }
 
 std::optional<TokenId> Vocabulary::Find(std::string_view key) const {
+  const std::optional<TokenId> normal = FindNormal(key);
+  return normal ? normal : FindAdded(key);
+}
+
+std::optional<TokenId> Vocabulary::FindNormal(std::string_view key) const {
   const TokenId id = normal_ids_.slots[FindSlot(normal_ids_, key)];
-  return id >= 0 ? std::optional(id) : FindAdded(key);
+  return id >= 0 ? std::optional(id) : std::nullopt;
 }
 
 std::optional<TokenId> Vocabulary::FindAdded(std::string_view key) const {

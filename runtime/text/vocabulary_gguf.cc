@@ -28,6 +28,21 @@ const char* FindSplitPattern(std::string_view name) {
   return nullptr;
 }
 
+// Refuses a list before it is read, which takes several times its bytes. One that is absent or no
+// list is left to whoever reads it.
+void RequireSize(const GgufMetadata& metadata, const char* key, uint64_t max_entries) {
+  const GgufEntry* entry = metadata.Find(key);
+  if (entry == nullptr) return;
+  const auto fail = [&](uint64_t size, const char* unit, uint64_t limit) {
+    throw FormatError(metadata.file(), key, "has " + std::to_string(size) + unit +
+                                                ", the limit is " + std::to_string(limit));
+  };
+  if (entry->count > max_entries) fail(entry->count, " entries", max_entries);
+  if (entry->data.size() > kMaxTokenizerFileBytes) {
+    fail(entry->data.size(), " bytes", kMaxTokenizerFileBytes);
+  }
+}
+
 }  // namespace
 
 VocabularySource ReadGgufVocabulary(const GgufMetadata& metadata) {
@@ -54,12 +69,8 @@ VocabularySource ReadGgufVocabulary(const GgufMetadata& metadata) {
   }
   source.stages.push_back({.pattern = pattern});
 
+  RequireSize(metadata, "tokenizer.ggml.tokens", static_cast<uint64_t>(kMaxTokenId) + 1);
   const std::vector<std::string_view> tokens = metadata.Strings("tokenizer.ggml.tokens");
-  if (tokens.size() > static_cast<size_t>(kMaxTokenId) + 1) {
-    fail("tokenizer.ggml.tokens",
-         "has " + std::to_string(tokens.size()) + " entries, the limit is " +
-             std::to_string(kMaxTokenId + 1));
-  }
   const auto types = metadata.FindInts("tokenizer.ggml.token_type", tokens.size());
   source.tokens.reserve(tokens.size());
   for (size_t i = 0; i < tokens.size(); ++i) {
@@ -85,6 +96,7 @@ VocabularySource ReadGgufVocabulary(const GgufMetadata& metadata) {
     source.tokens.push_back(token);
   }
 
+  RequireSize(metadata, "tokenizer.ggml.merges", kMaxMerges);
   const std::vector<std::string_view> merges = metadata.Strings("tokenizer.ggml.merges");
   source.merges.reserve(merges.size());
   for (size_t i = 0; i < merges.size(); ++i) {
@@ -105,6 +117,7 @@ VocabularySource ReadGgufVocabulary(const GgufMetadata& metadata) {
       source.end_tokens.push_back(static_cast<TokenId>(*id));
     }
   }
+  RequireSize(metadata, "tokenizer.ggml.suppress_tokens", tokens.size());
   if (const auto ids = metadata.FindInts("tokenizer.ggml.suppress_tokens")) {
     for (const int64_t id : *ids) {
       if (id < 0 || id >= n_tokens) {

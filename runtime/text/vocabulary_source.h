@@ -4,6 +4,7 @@
 // value that both readers (tokenizer.json, GGUF metadata) fill and from which
 // Tokenizer::FromSource builds. Views borrow from `storage` or, for GGUF, from the mapped file.
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -30,6 +31,8 @@ struct VocabularyToken {
   TokenKind kind = TokenKind::kNormal;
   bool strip_left = false;   // an added token that swallows the white space before it
   bool strip_right = false;  // and after it
+  // An added token that is looked for in what the ones without this have left of a text.
+  bool normalized = false;
 };
 
 struct VocabularyMerge {
@@ -62,14 +65,22 @@ struct VocabularySource {
 // tables indexed by id stay below the memory bound for hostile files.
 inline constexpr TokenId kMaxTokenId = (1 << 19) - 1;
 
+// The most merges: four times the most in the field.
+inline constexpr size_t kMaxMerges = 1 << 20;
+
 // Longest spelling of an added token in bytes. Searching costs up to this many steps per byte.
 inline constexpr size_t kMaxAddedTokenBytes = 256;
+
+// Spellings of all added tokens together, a few KiB in the field. The tree that finds them takes
+// sixteen times as much.
+inline constexpr size_t kMaxAddedTextBytes = 1 << 20;
 
 // GPT-2's splitting pattern, which ByteLevel with use_regex means, and the o200k family's.
 extern const char kGpt2SplitPattern[];
 extern const char kO200kSplitPattern[];
 
-// Limit of the text files beside a model; M1's tokenizer.json is near 10 MiB.
+// Limit of the text files beside a model, and of each list of strings in a GGUF file; M1's
+// tokenizer.json is near 10 MiB.
 inline constexpr uint64_t kMaxTokenizerFileBytes = 128ull << 20;
 
 // Parses tokenizer.json text. `file` names it in errors. Throws FormatError.

@@ -12,7 +12,6 @@
 #include <vector>
 
 #include "runtime/text/token_id.h"
-#include "runtime/text/vocabulary.h"
 
 namespace stoker {
 
@@ -21,7 +20,8 @@ class WordCache {
   static constexpr size_t kMaxWordBytes = 30;
   static constexpr size_t kMaxTokens = 8;
 
-  // hash: HashBytes(word). Empty when the word is not here; words are at most kMaxWordBytes long.
+  // hash: always the same one for a word. Empty when the word is not here; words are at most
+  // kMaxWordBytes long.
   std::span<const TokenId> Find(std::string_view word, uint64_t hash) const {
     const Entry& entry = entries_[hash % kEntries];
     if (entry.n_bytes != word.size() ||

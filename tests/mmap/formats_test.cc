@@ -73,6 +73,18 @@ TEST_CASE("element types have ggml's numbers and block sizes") {
   CHECK(DTypeFromSafetensors("BF16") == DType::kBF16);
   CHECK(DTypeFromSafetensors("Q4_K") == std::nullopt);
   CHECK(DTypeFromSafetensors("") == std::nullopt);
+  // Every type of safetensors but F4 and F6, which have no whole number of bytes.
+  for (const auto& [name, bytes] : std::vector<std::pair<std::string, uint64_t>>{
+           {"BOOL", 1},    {"U8", 1},      {"I8", 1},          {"F8_E5M2", 1},     {"F8_E4M3", 1},
+           {"F8_E8M0", 1}, {"I16", 2},     {"F8_E4M3FNUZ", 1}, {"F8_E5M2FNUZ", 1}, {"U16", 2},
+           {"F16", 2},     {"BF16", 2},    {"I32", 4},         {"U32", 4},         {"F32", 4},
+           {"C64", 8},     {"F64", 8},     {"I64", 8},         {"U64", 8}}) {
+    CAPTURE(name);
+    const std::optional<DType> type = DTypeFromSafetensors(name);
+    REQUIRE(type.has_value());
+    CHECK(Info(*type).name == name);
+    CHECK(TypedBytes(*type, 3) == 3 * bytes);
+  }
   CHECK(TypedBytes(DType::kF64, uint64_t{1} << 61) == std::nullopt);
   CHECK(TypedBytes(DType::kQ8_1, UINT64_MAX / 32 * 32) == std::nullopt);
 }
@@ -85,6 +97,10 @@ TEST_CASE("errors are one printable line, and paths keep their script") {
   // C1 controls, overlong forms, stray bytes.
   CHECK(PrintablePath("\xc2\x9b\xe0\x80\x8a\xff") == "\\xc2\\x9b\\xe0\\x80\\x8a\\xff");
   CHECK(PrintablePath("\xe6\xa8") == "\\xe6\\xa8");
+  // Surrogates and what lies beyond U+10FFFF; their neighbours are characters.
+  CHECK(PrintablePath("\xed\xa0\x80\xf4\x90\x80\x80") ==
+        "\\xed\\xa0\\x80\\xf4\\x90\\x80\\x80");
+  CHECK(PrintablePath("\xed\x9f\xbf\xf4\x8f\xbf\xbf") == "\xed\x9f\xbf\xf4\x8f\xbf\xbf");
   CHECK(Printable("caf\xc3\xa9 \"x\"") == "caf\\xc3\\xa9 \\x22x\\x22");
   CHECK(Printable(std::string(1000, 'a')).size() == 83);
 }
@@ -331,6 +347,16 @@ TEST_CASE("tensor names map both ways between the formats") {
   CHECK(ExpectedShape(gate, config) == std::vector<int64_t>{9216, 6144});
   CHECK(CanonicalName(*ParseSafetensorsName("model.layers.7.self_attn.o_proj.weight")) ==
         "blk.7.attn_output.weight");
+
+  // Numbers of layers and experts have one spelling.
+  CHECK(ParseGgufName("blk.0.attn_norm.weight", config).has_value());
+  CHECK(ParseSafetensorsName("model.layers.0.input_layernorm.weight").has_value());
+  for (const std::string number : {"-0", "-1", "+0", "00", "01", "", " 0", "0x0", "1234567890"}) {
+    CAPTURE(number);
+    CHECK_FALSE(ParseGgufName("blk." + number + ".attn_norm.weight", config).has_value());
+    CHECK_FALSE(
+        ParseSafetensorsName("model.layers." + number + ".input_layernorm.weight").has_value());
+  }
 }
 
 }  // namespace stoker::test

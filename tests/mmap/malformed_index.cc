@@ -233,6 +233,11 @@ std::vector<MalformedCase> IndexCases() {
                                    c.shards[0].second.Tensor(kQkv).dtype = "I32";
                                  },
                                  kFirst, kQkv + "\" type", "I32 cannot hold a weight"));
+  cases.push_back(CheckpointCase("unsigned weights",
+                                 [](RawCheckpoint& c) {
+                                   c.shards[0].second.Tensor(kQkv).dtype = "U32";
+                                 },
+                                 kFirst, kQkv + "\" type", "U32 cannot hold a weight"));
   cases.push_back(CheckpointCase("8-bit floats without scales",
                                  [](RawCheckpoint& c) {
                                    RawShardTensor& t = c.shards[0].second.Tensor(kQkv);

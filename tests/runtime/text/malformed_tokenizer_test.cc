@@ -69,7 +69,7 @@ std::vector<Case> Cases() {
     return d["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"];
   };
   std::vector<Case> cases = {
-      {"file", "malformed JSON", ""},
+      {"file", "is empty", ""},
       {"file", "malformed JSON", " \n "},
       {"root", "is not an object", "[]"},
       {"root", "is not an object", "7"},
@@ -159,6 +159,8 @@ std::vector<Case> Cases() {
        Changed([](auto& d) { d["added_tokens"][0]["single_word"] = true; })},
       {"added_tokens[0].special", "is not true or false",
        Changed([](auto& d) { d["added_tokens"][0]["special"] = 1; })},
+      {"added_tokens[0].normalized", "is not true or false",
+       Changed([](auto& d) { d["added_tokens"][0]["normalized"] = 1; })},
       {"added_tokens[1].id", "is given to an earlier added token",
        Changed([](auto& d) { d["added_tokens"][1]["id"] = d["added_tokens"][0]["id"]; })},
       {"model.vocab", "id 5 is given to", Changed([](auto& d) { d["added_tokens"][0]["id"] = 5; })},

@@ -126,9 +126,9 @@ TEST_CASE("patterns are refused that would be dangerous or mean something else")
     CHECK(message.find("tokenizer.json: pre_tokenizer: pattern '") == 0);
     CHECK(message.find(reason) != std::string::npos);
   };
-  check("(a+)+$", "steps on 512 times 'a'");
-  check("(a|aa)+$", "steps on 512 times 'a'");
-  check(R"((\s*)*\x01\x01)", "steps on 512 times ' '");
+  check("(a+)+$", "steps on 64 times 'a'");
+  check("(a|aa)+$", "steps on 64 times 'a'");
+  check(R"((\s*)*\x01\x01)", "steps on 64 times ' '");
   check("(", "closing parenthesis");
   check("[a", "is not closed");
   check("a*", "can match nothing");
@@ -140,19 +140,56 @@ TEST_CASE("patterns are refused that would be dangerous or mean something else")
   check("[]a]", "empty class");
   check("(*UTF8)a", "control verbs");
   check("a{1,2}+", "understood differently");
+  check("a{,3}", "'{,3}' is understood differently");
+  check("a{1, 3}", "understood differently");
+  check("a{3}?", "understood differently");
+  check("(?m:.)+", "'(?m:' is understood differently");
+  check("x(?i)y|z", "'(?i)' is understood differently");
+  check("(?<name>a)", "understood differently");
+  check("(?#comment)a", "understood differently");
+  check(R"(\pL)", "understood differently");
+  check(R"(\xe9)", "understood differently");
   check("\\", "ends the pattern");
   check("((((a{100}){100}){100}){100})", "");
   check(std::string(5000, 'a'), "the limit is 4096");
   check(R"(\p{Nonsense})", "");
-  CHECK(Refusal(R"([^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}|\s++$|\s+(?!\S)|\s)").empty());
+  for (const char* pattern :
+       {R"([^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}|\s++$|\s+(?!\S)|\s)", kGpt2SplitPattern,
+        R"((?i:ab)|(?:c{2}){1,}|(?>d+)|(?=e)e|(?!g)f|(?<=g)h|(?<!i)j|{|[{}]+|\x41|\x{4e2d}|\{)"}) {
+    CHECK(Refusal(pattern) == "");
+  }
+}
+
+TEST_CASE("patterns whose steps grow faster than a text are refused when they are read") {
+  const auto check = [](const std::string& pattern, const std::string& reason) {
+    const std::string message = Refusal(pattern);
+    CAPTURE(pattern, message);
+    CHECK(message.find("needs more than ") != std::string::npos);
+    CHECK(message.ends_with(reason));
+  };
+  // Each match takes steps in proportion, but for one character only.
+  check(R"(\p{L}+!|\p{L}|[^\p{L}]+)", "steps on 1024 times 'a'");
+  check(R"(\p{L}++!|\p{L}|[^\p{L}]+)", "steps on 1024 times 'a'");
+  check(R"((?>\p{L}+)!|\p{L}|[^\p{L}]+)", "steps on 1024 times 'a'");
+  check(R"(\p{L}+!)", "steps on 1024 times 'a'");
+  check(R"(\p{N}+\p{N}+!|.)", "steps on 1024 times '1'");
+  // On characters that only the pattern names.
+  check("(?:q+)+!|.", "steps on 64 times 'q'");
+  check("q++!|.", "steps on 1024 times 'q'");
+  // Many alternatives cost much, and always the same.
+  std::string many;
+  for (int i = 0; i < 50; ++i) many += "word" + std::to_string(i) + "|";
+  CHECK(Refusal(many + ".") == "");
 }
 
 TEST_CASE("a pattern that runs away on some text is stopped") {
   // Harmless on the characters tried at load.
-  const PreTokenizer splitter(SourceWith("(?:q+)+!|."));
+  const PreTokenizer splitter(SourceWith(R"((?:\p{Greek}+)+!|.)"));
+  std::string text;
+  for (int i = 0; i < 64; ++i) text += "\xce\xb1";  // alpha
   PreTokenizer::Scratch scratch;
   std::vector<TextRange> pieces;
-  CHECK_THROWS_AS(splitter.Split(std::string(64, 'q'), 0, scratch, &pieces), std::runtime_error);
+  CHECK_THROWS_AS(splitter.Split(text, 0, scratch, &pieces), std::runtime_error);
 }
 
 }  // namespace stoker

@@ -3,6 +3,8 @@
 
 #include "runtime/text/tokenizer.h"
 
+#include <algorithm>
+#include <filesystem>
 #include <thread>
 
 #include "mmap/format_error.h"
@@ -106,6 +108,82 @@ TEST_CASE("special names are tokens where they are parsed and text where they ar
   }
 }
 
+TEST_CASE("a whole piece of plain text is never an added token") {
+  auto description = ReferenceJson();
+  description["model"]["ignore_merges"] = true;
+  description["pre_tokenizer"] = {
+      {"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", false}};
+  const auto tokenizer = Open(description);
+  const std::string name = "<end_of_sentence>";
+  const TokenId end = *tokenizer->Find(name);
+  CHECK(tokenizer->Encode(name, SpecialTokens::kParse) == std::vector<TokenId>{end});
+  const auto ids = tokenizer->Encode(name, SpecialTokens::kPlain);
+  CHECK(std::find(ids.begin(), ids.end(), end) == ids.end());
+  CHECK(tokenizer->Decode(ids) == name);
+}
+
+TEST_CASE("normalized added tokens are looked for in what the others leave") {
+  auto description = ReferenceJson();
+  auto& added = description["added_tokens"];
+  const auto add = [&](const std::string& content, bool special) {
+    const auto id = static_cast<TokenId>(588 + added.size());
+    const nlohmann::ordered_json token = {{"id", id},
+                                          {"content", content},
+                                          {"single_word", false},
+                                          {"lstrip", false},
+                                          {"rstrip", false},
+                                          {"normalized", true},
+                                          {"special", special}};
+    added.push_back(token);
+    return id;
+  };
+  const TokenId longer = add("x<think", false);
+  const TokenId system = add("<sys>", true);
+  const auto tokenizer = Open(description);
+  const TokenId think = *tokenizer->Find("<think>");
+  const auto count = [](const std::vector<TokenId>& ids, TokenId id) {
+    return std::count(ids.begin(), ids.end(), id);
+  };
+  // Although it begins further left and is as long.
+  const auto both = tokenizer->Encode("x<think>y", SpecialTokens::kParse);
+  CHECK(count(both, think) == 1);
+  CHECK(count(both, longer) == 0);
+  const auto alone = tokenizer->Encode("ax<think y", SpecialTokens::kParse);
+  CHECK(count(alone, think) == 0);
+  CHECK(count(alone, longer) == 1);
+  CHECK(tokenizer->Decode(alone) == "ax<think y");
+
+  // Plain ranges are places of the whole text in the second search too.
+  const std::string text = "<think><sys>a<sys>";
+  CHECK(count(tokenizer->Encode(text, SpecialTokens::kParse), system) == 2);
+  CHECK(count(tokenizer->Encode(text, SpecialTokens::kPlain), system) == 0);
+  const std::vector<TextRange> plain = {{13, 18}};
+  const auto one = tokenizer->Encode(text, plain);
+  CHECK(count(one, system) == 1);
+  CHECK(one[1] == system);
+}
+
+TEST_CASE("a text too long for so many tokens is known without encoding it") {
+  auto description = ReferenceJson();
+  const auto tokenizer = Open(description);
+  uint64_t longest = 0;
+  for (TokenId id = 0; id < tokenizer->vocab_size(); ++id) {
+    longest = std::max<uint64_t>(longest, tokenizer->Bytes(id).size());
+  }
+  REQUIRE(longest > 2);
+  CHECK(tokenizer->MaxTextBytes(0) == 0);
+  CHECK(tokenizer->MaxTextBytes(100) == 100 * longest);
+  CHECK(tokenizer->MaxTextBytes(INT64_MAX) == UINT64_MAX);
+  const auto stored = testing::ReadJson(testing::DataPath("tokenizer_cases.json"));
+  for (const auto& test : stored["cases"]) {
+    const auto n_tokens = static_cast<int64_t>(test["ids"].size());
+    CHECK(test["text"].get<std::string>().size() <= tokenizer->MaxTextBytes(n_tokens));
+  }
+  // White space beside this token takes none.
+  description["added_tokens"][0]["lstrip"] = true;
+  CHECK(Open(description)->MaxTextBytes(1) == UINT64_MAX);
+}
+
 TEST_CASE("bytes that are not UTF-8 are read as U+FFFD") {
   const auto tokenizer = Open(ReferenceJson());
   const auto decoded = [&](std::string_view bytes) {
@@ -178,6 +256,41 @@ TEST_CASE("the model's own chat template is reported, from either file") {
   CHECK(Tokenizer::OpenDirectory(directory.path(), 0)->chat_template() == "{{ x }}");
   std::ofstream(directory / "chat_template.jinja") << "{{ y }}";
   CHECK(Tokenizer::OpenDirectory(directory.path(), 0)->chat_template() == "{{ y }}");
+}
+
+TEST_CASE("links lead to files in the model's directory or its download cache") {
+  namespace fs = std::filesystem;
+  const std::string reference = testing::ReadText(testing::DataPath("tokenizer.json"));
+  test::TempDir directory;
+  const fs::path model = directory / "model";
+  fs::create_directory(model);
+  const auto opening = [&] { return Tokenizer::OpenDirectory(model, 0); };
+  SECTION("out of the directory") {
+    test::WriteFile(directory / "tokenizer.json", reference);
+    fs::create_symlink("../tokenizer.json", model / "tokenizer.json");
+    CHECK_THROWS_WITH(opening(), test::HasText("outside the model's directory"));
+  }
+  SECTION("a link to nothing is not an absent file") {
+    fs::create_symlink("gone", model / "tokenizer.json");
+    CHECK_THROWS_WITH(opening(), test::HasText("tokenizer.json: cannot open"));
+  }
+  SECTION("nor one in the place of an optional file") {
+    test::WriteFile(model / "tokenizer.json", reference);
+    CHECK_NOTHROW(opening());
+    fs::create_symlink("gone", model / "tokenizer_config.json");
+    CHECK_THROWS_WITH(opening(), test::HasText("tokenizer_config.json: cannot open"));
+  }
+  SECTION("a download cache of links into blobs") {
+    const fs::path snapshot = directory / "snapshots/0123abc";
+    fs::create_directories(snapshot);
+    fs::create_directory(directory / "blobs");
+    test::WriteFile(directory / "blobs/1", reference);
+    test::WriteFile(directory / "blobs/2", R"({"eos_token": "<fim_pad>"})");
+    fs::create_symlink("../../blobs/1", snapshot / "tokenizer.json");
+    fs::create_symlink("../../blobs/2", snapshot / "tokenizer_config.json");
+    const auto tokenizer = Tokenizer::OpenDirectory(snapshot, 0);
+    CHECK(tokenizer->IsEnd(*tokenizer->Find("<fim_pad>")));
+  }
 }
 
 TEST_CASE("threads share one tokenizer") {
