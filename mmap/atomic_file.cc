@@ -1,6 +1,7 @@
 #include "mmap/atomic_file.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -14,13 +15,55 @@
 namespace stoker {
 namespace {
 
+namespace fs = std::filesystem;
+
 // The kernel writes at most 2 GiB less a page at once; smaller pieces let an interrupt through.
 constexpr size_t kMaxWriteBytes = size_t{64} << 20;
 
+constexpr int kMaxLinks = 40;  // the kernel follows no more
+
+// What has a name: kNothing when it is free.
+enum class Kind { kNothing, kRegular, kDirectory, kOther };
+
+Kind KindOf(const fs::path& path, int* error) {
+  struct stat status = {};
+  *error = ::stat(path.c_str(), &status) == 0 ? 0 : errno;
+  if (*error != 0) return Kind::kNothing;
+  if (S_ISREG(status.st_mode)) return Kind::kRegular;
+  return S_ISDIR(status.st_mode) ? Kind::kDirectory : Kind::kOther;
+}
+
 }  // namespace
 
-AtomicFile::AtomicFile(std::filesystem::path path) : path_(std::move(path)) {
-  temporary_ = path_;
+fs::path AtomicFile::Target(fs::path path) {
+  for (int i = 0; i < kMaxLinks; ++i) {
+    std::error_code no_link;
+    const fs::path next = fs::read_symlink(path, no_link);
+    if (no_link) break;
+    path = path.parent_path() / next;
+  }
+  return path;
+}
+
+AtomicFile::AtomicFile(fs::path path) : path_(std::move(path)) {
+  if (path_.empty()) {
+    throw std::system_error(EINVAL, std::generic_category(), "the file to write has no name");
+  }
+  int error = 0;
+  const Kind kind = KindOf(path_, &error);
+  if (error != 0 && error != ENOENT) Throw(error, "cannot create");
+  if (kind == Kind::kDirectory) Throw(EISDIR, "cannot write");
+  if (kind == Kind::kOther) {
+    fd_ = UniqueFd(::open(path_.c_str(), O_WRONLY | O_NOCTTY | O_CLOEXEC));
+    if (!fd_.valid()) Throw(errno, "cannot open for writing");
+    return;
+  }
+  target_ = Target(path_);
+  CreateTemporary();
+}
+
+void AtomicFile::CreateTemporary() {
+  temporary_ = target_;
   temporary_ += ".partial-" + std::to_string(::getpid());
   const int flags = O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC;
   fd_ = UniqueFd(::open(temporary_.c_str(), flags, 0666));
@@ -33,6 +76,19 @@ AtomicFile::AtomicFile(std::filesystem::path path) : path_(std::move(path)) {
     const int error = errno;
     temporary_.clear();
     Throw(error, "cannot create");
+  }
+}
+
+void AtomicFile::RequireWritable(const fs::path& path) {
+  int error = 0;
+  if (KindOf(path, &error) != Kind::kOther) {
+    const AtomicFile removed_at_once(path);
+    return;
+  }
+  // Not opened: a pipe's reader would take the end of this for the end of everything.
+  if (::access(path.c_str(), W_OK) != 0) {
+    throw std::system_error(errno, std::generic_category(),
+                            PrintablePath(path.native()) + ": cannot open for writing");
   }
 }
 
@@ -49,7 +105,7 @@ void AtomicFile::Throw(int error, std::string_view what) const {
 }
 
 void AtomicFile::Write(std::span<const std::byte> bytes) {
-  STOKER_CHECK_MSG(!temporary_.empty(), "AtomicFile written after Commit");
+  STOKER_CHECK_MSG(fd_.valid(), "AtomicFile written after Commit");
   while (!bytes.empty()) {
     const size_t n = bytes.size() < kMaxWriteBytes ? bytes.size() : kMaxWriteBytes;
     const ssize_t written = ::write(fd_.get(), bytes.data(), n);
@@ -63,13 +119,19 @@ void AtomicFile::Write(std::span<const std::byte> bytes) {
 }
 
 void AtomicFile::Commit() {
-  STOKER_CHECK_MSG(!temporary_.empty(), "AtomicFile committed twice");
-  if (::fsync(fd_.get()) != 0) Throw(errno, "cannot flush to disk");
-  if (::rename(temporary_.c_str(), path_.c_str()) != 0) Throw(errno, "cannot rename into place");
+  STOKER_CHECK_MSG(fd_.valid(), "AtomicFile committed twice");
+  const bool in_place = temporary_.empty();
+  // Pipes and many devices have nothing to flush.
+  if (::fsync(fd_.get()) != 0 && !(in_place && (errno == EINVAL || errno == ENOTSUP))) {
+    Throw(errno, "cannot flush to disk");
+  }
+  fd_ = UniqueFd();
+  if (in_place) return;
+  if (::rename(temporary_.c_str(), target_.c_str()) != 0) Throw(errno, "cannot rename into place");
   temporary_.clear();
   // The name is durable once its directory is. Some file systems refuse to sync directories;
   // the file is complete either way.
-  const std::filesystem::path parent = path_.parent_path();
+  const fs::path parent = target_.parent_path();
   const UniqueFd directory(
       ::open(parent.empty() ? "." : parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (directory.valid()) static_cast<void>(::fsync(directory.get()));

@@ -2,7 +2,8 @@
 
 // Writes a file so that its name only ever shows a complete one: bytes go to a temporary file in
 // the same directory, Commit flushes and renames it. Without Commit the destructor removes it and
-// whatever had the name before stays. Used from one thread.
+// whatever had the name before stays. A symbolic link stays one: the file behind it is replaced. A
+// device or a pipe cannot be replaced and is written to as the bytes come. Used from one thread.
 
 #include <cstddef>
 #include <cstdint>
@@ -16,11 +17,18 @@ namespace stoker {
 
 class AtomicFile {
  public:
-  // Throws std::system_error naming the path.
+  // Throws std::system_error naming the path, for a directory and an empty name too. Opening a pipe
+  // waits for its reader.
   explicit AtomicFile(std::filesystem::path path);
   AtomicFile(const AtomicFile&) = delete;
   AtomicFile& operator=(const AtomicFile&) = delete;
   ~AtomicFile();
+
+  // Throws what the constructor would throw and leaves everything as it is: for commands that work
+  // long before they write.
+  static void RequireWritable(const std::filesystem::path& path);
+  // The file that a name stands for, behind its symbolic links. It need not exist.
+  static std::filesystem::path Target(std::filesystem::path path);
 
   // Appends all of `bytes`. Throws std::system_error naming the path and how far the file had got;
   // a full disk says so.
@@ -34,10 +42,12 @@ class AtomicFile {
 
  private:
   [[noreturn]] void Throw(int error, std::string_view what) const;
+  void CreateTemporary();
 
-  std::filesystem::path path_;
-  std::filesystem::path temporary_;
-  UniqueFd fd_;
+  std::filesystem::path path_;       // as given, for messages
+  std::filesystem::path target_;     // what is replaced
+  std::filesystem::path temporary_;  // empty: nothing to rename or remove
+  UniqueFd fd_;                      // valid until Commit
   uint64_t size_ = 0;
 };
 

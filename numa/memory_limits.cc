@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <filesystem>
 #include <fstream>
 #include <limits>
 #include <sstream>
@@ -119,6 +120,12 @@ std::optional<std::string> FindGroup(const std::string& root, bool v2,
   return std::nullopt;
 }
 
+// Whether a path climbs; a group may be called "a..b".
+bool HasParentComponent(const std::filesystem::path& path) {
+  return std::any_of(path.begin(), path.end(),
+                     [](const std::filesystem::path& part) { return part == ".."; });
+}
+
 GroupPath FindGroupPath(const std::string& root, std::string_view controller) {
   // A hybrid system has some controllers in v1 and the rest in v2: v1 wins where it names it.
   for (const bool v2 : {false, true}) {
@@ -133,7 +140,7 @@ GroupPath FindGroupPath(const std::string& root, std::string_view controller) {
     } else if (*group == mount->root || group->starts_with(mount->root + "/")) {
       below = group->substr(mount->root.size());
     }
-    if (below.find("..") != std::string::npos) below.clear();
+    if (HasParentComponent(below)) below.clear();
     while (below.ends_with('/')) below.pop_back();
 
     GroupPath path{.is_v2 = v2, .levels = {}};

@@ -122,7 +122,8 @@ MemoryPlan PlanWith(const WorkspaceSize& workspace, const EngineOptions& options
   if (fixed > limit) {
     throw std::runtime_error("sequence state and workspace need " + FormatBytes(fixed) +
                              ", more than the " + FormatBytes(limit) +
-                             " that may be used; lower -c or -ub, or raise --memory");
+                             " that may be used; lower the context (-c; of bench -p, -n and -d) "
+                             "or -ub, or raise --memory");
   }
   const uint64_t left = limit - fixed;
   if (pager == nullptr) {

@@ -25,6 +25,7 @@
 #include "runtime/cli/interrupt.h"
 #include "runtime/cli/model_summary.h"
 #include "runtime/cli/numa_model.h"
+#include "runtime/cli/option_values.h"
 #include "runtime/cli/output.h"
 #include "runtime/cli/progress.h"
 #include "runtime/cli/sample_text.h"
@@ -320,15 +321,22 @@ int RunBench(const BenchOptions& options) {
     PrintNote(line);
   }
   Bench bench(options, *engine, TokenStream(options, *engine, text), n_ctx);
-  std::vector<BenchRow> rows;
-  ProgressLine progress("test");
-  for (size_t i = 0; i < tests.size(); ++i) {
-    progress.UpdateCount(static_cast<int64_t>(i), static_cast<int64_t>(tests.size()), "done");
-    rows.push_back(bench.Measure(tests[i]));
-  }
-  progress.Finish();
+  BenchReport report(SetupOf(options, *engine), options.format);
   TextOutput output;
-  output.Write(FormatBench(SetupOf(options, *engine), rows, options.format));
+  ProgressLine progress("test");
+  try {
+    for (size_t i = 0; i < tests.size() && !output.closed(); ++i) {
+      progress.UpdateCount(static_cast<int64_t>(i), static_cast<int64_t>(tests.size()), "done");
+      const BenchRow row = bench.Measure(tests[i]);
+      progress.Finish();
+      output.Write(report.Add(row));
+    }
+  } catch (...) {
+    progress.Finish();
+    output.Write(report.Finish());
+    throw;
+  }
+  output.Write(report.Finish());
   return kExitDone;
 }
 
@@ -342,7 +350,7 @@ std::function<int()> DeclareBench(CLI::App& app) {
     app.add_option(names, *values, help)
         ->delimiter(',')
         ->allow_extra_args(false)
-        ->check(CLI::Range(int64_t{0}, int64_t{1} << 31))
+        ->check(WholeNumber(0, int64_t{1} << 31))
         ->capture_default_str()
         ->type_name("N,...");
   };
@@ -350,7 +358,7 @@ std::function<int()> DeclareBench(CLI::App& app) {
   add_counts("-n,--n-gen", &options->generations, "numbers of decode steps; 0: no decode test");
   add_counts("-d,--n-depth", &options->depths, "tokens already in the context");
   app.add_option("-r,--repetitions", options->repetitions, "repetitions of each test")
-      ->check(CLI::Range(1, 10000))
+      ->check(WholeNumber(1, 10000))
       ->capture_default_str()
       ->type_name("N");
   app.add_option("-o,--output", options->format, "md, csv, json or jsonl, on stdout")
@@ -363,10 +371,7 @@ std::function<int()> DeclareBench(CLI::App& app) {
   app.add_flag("--random-tokens", options->random_tokens,
                "feed random tokens as llama-bench does; they spread over the experts unlike text")
       ->excludes(file);
-  app.add_option("-s,--seed", options->seed, "which random tokens")
-      ->check(CLI::Range(int64_t{0}, INT64_MAX))
-      ->needs("--random-tokens")
-      ->capture_default_str();
+  AddSeed(app, &options->seed, "which random tokens")->needs("--random-tokens");
   app.add_option("--numa-model", options->numa_model,
                  "predict decode on another machine from the bandwidths between its NUMA nodes")
       ->type_name("FILE");

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <numeric>
+#include <utility>
 
 #include "numa/bytes.h"
 #include "runtime/cli/model_summary.h"
@@ -87,45 +88,45 @@ std::string CsvField(const Json& value) {
   return quoted + "\"";
 }
 
-std::string Csv(const BenchSetup& setup, const std::vector<BenchRow>& rows) {
-  std::string out;
-  for (const BenchRow& row : rows) {
-    const Json json = RowJson(setup, row);
-    std::string header, line;
-    for (const auto& [key, value] : json.items()) {
-      if (key.starts_with("samples_")) continue;
-      header += (header.empty() ? "" : ",") + key;
-      line += (line.empty() ? "" : ",") + CsvField(value);
-    }
-    if (out.empty()) out = header + "\n";
-    out += line + "\n";
+std::string CsvRow(const BenchSetup& setup, const BenchRow& row, bool with_header) {
+  const Json json = RowJson(setup, row);
+  std::string header, line;
+  for (const auto& [key, value] : json.items()) {
+    if (key.starts_with("samples_")) continue;
+    header += (header.empty() ? "" : ",") + key;
+    line += (line.empty() ? "" : ",") + CsvField(value);
   }
-  return out;
+  return (with_header ? header + "\n" : "") + line + "\n";
 }
 
-std::string Markdown(const BenchSetup& setup, const std::vector<BenchRow>& rows) {
+std::string MarkdownRow(const BenchSetup& setup, const BenchRow& row, bool with_header) {
   constexpr const char* kLine =
       "| {:<30} | {:>10} | {:>10} | {:<10} | {:>7} | {:>15} | {:>20} | {:>9} |\n";
-  std::string out =
-      fmt::format(kLine, "model", "size", "params", "mode", "threads", "test", "t/s", "of roof");
-  out += fmt::format(
-      "| {:-<30} | {:->9}: | {:->9}: | {:-<10} | {:->6}: | {:->14}: | {:->19}: | {:->8}: |\n", "",
-      "", "", "", "", "", "", "");
-  for (const BenchRow& row : rows) {
-    const std::vector<double> ts = row.samples_ts();
-    out += fmt::format(kLine, setup.model_type, FormatBytes(setup.model_size),
-                       FormatCount(setup.model_n_params), setup.mode, setup.n_threads, row.test(),
-                       fmt::format("{:.2f} ± {:.2f}", Mean(ts), StandardDeviation(ts)),
-                       row.roof_fraction ? fmt::format("{:.1f} %", 100 * *row.roof_fraction) : "");
-  }
-  if (!rows.empty()) {
+  std::string out;
+  if (with_header) {
+    out = fmt::format(kLine, "model", "size", "params", "mode", "threads", "test", "t/s",
+                      "of roof");
     out += fmt::format(
-        "\nread ceiling {:.1f} GB/s, {:.3g} GB of weights per token, isa {}\nbuild: {}\n",
-        rows.back().read_ceiling_bytes_per_s / 1e9,
-        static_cast<double>(rows.back().weight_bytes_per_token) / 1e9, setup.isa,
-        setup.build_commit);
+        "| {:-<30} | {:->9}: | {:->9}: | {:-<10} | {:->6}: | {:->14}: | {:->19}: | {:->8}: |\n",
+        "", "", "", "", "", "", "", "");
   }
-  return out;
+  const std::vector<double> ts = row.samples_ts();
+  return out + fmt::format(
+                   kLine, setup.model_type, FormatBytes(setup.model_size),
+                   FormatCount(setup.model_n_params), setup.mode, setup.n_threads, row.test(),
+                   fmt::format("{:.2f} ± {:.2f}", Mean(ts), StandardDeviation(ts)),
+                   row.roof_fraction ? fmt::format("{:.1f} %", 100 * *row.roof_fraction) : "");
+}
+
+std::string MarkdownEnd(const BenchSetup& setup, const BenchRow& last) {
+  return fmt::format(
+      "\nread ceiling {:.1f} GB/s, {:.3g} GB of weights per token, isa {}\nbuild: {}\n",
+      last.read_ceiling_bytes_per_s / 1e9, static_cast<double>(last.weight_bytes_per_token) / 1e9,
+      setup.isa, setup.build_commit);
+}
+
+std::string Dump(const Json& json, int indent) {
+  return json.dump(indent, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
 }  // namespace
@@ -156,18 +157,23 @@ double StandardDeviation(const std::vector<double>& values) {
   return std::sqrt(squares / static_cast<double>(values.size() - 1));
 }
 
-std::string FormatBench(const BenchSetup& setup, const std::vector<BenchRow>& rows,
-                        const std::string& format) {
-  if (format == "csv") return Csv(setup, rows);
-  if (format == "md") return Markdown(setup, rows);
+BenchReport::BenchReport(BenchSetup setup, std::string format)
+    : setup_(std::move(setup)), format_(std::move(format)) {}
+
+std::string BenchReport::Add(const BenchRow& row) {
+  const bool is_first = rows_.empty();
+  rows_.push_back(row);
+  if (format_ == "csv") return CsvRow(setup_, row, is_first);
+  if (format_ == "md") return MarkdownRow(setup_, row, is_first);
+  return format_ == "jsonl" ? Dump(RowJson(setup_, row), -1) : "";
+}
+
+std::string BenchReport::Finish() const {
+  if (format_ == "md") return rows_.empty() ? "" : MarkdownEnd(setup_, rows_.back());
+  if (format_ != "json") return "";
   Json list = Json::array();
-  std::string lines;
-  for (const BenchRow& row : rows) {
-    list.push_back(RowJson(setup, row));
-    lines += list.back().dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
-  }
-  return format == "jsonl" ? lines
-                           : list.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+  for (const BenchRow& row : rows_) list.push_back(RowJson(setup_, row));
+  return Dump(list, 2);
 }
 
 }  // namespace stoker

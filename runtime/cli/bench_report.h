@@ -2,7 +2,7 @@
 
 // The rows of `stoker bench` and their formats. JSON and CSV use llama-bench's keys in
 // llama-bench's order, followed by our own; the Markdown table has its columns and test names.
-// Pure; thread-safe.
+// Values and texts; it writes nothing. Not thread-safe.
 
 #include <cstdint>
 #include <optional>
@@ -54,8 +54,22 @@ struct BenchRow {
 double Mean(const std::vector<double>& values);
 double StandardDeviation(const std::vector<double>& values);
 
-// format: "md", "csv", "json" or "jsonl".
-std::string FormatBench(const BenchSetup& setup, const std::vector<BenchRow>& rows,
-                        const std::string& format);
+// The text of a report as its rows come, so that whatever was measured has been written when
+// something fails or is stopped later.
+class BenchReport {
+ public:
+  // format: "md", "csv", "json" or "jsonl".
+  BenchReport(BenchSetup setup, std::string format);
+
+  // What to write for the next row. Nothing for json, whose array is whole at the end.
+  std::string Add(const BenchRow& row);
+  // What to write after the last.
+  std::string Finish() const;
+
+ private:
+  BenchSetup setup_;
+  std::string format_;
+  std::vector<BenchRow> rows_;
+};
 
 }  // namespace stoker

@@ -20,6 +20,7 @@
 #include "runtime/cli/interrupt.h"
 #include "runtime/cli/line_editor.h"
 #include "runtime/cli/nearest_name.h"
+#include "runtime/cli/option_values.h"
 #include "runtime/cli/output.h"
 #include "runtime/cli/think_dimmer.h"
 #include "runtime/text/chat_template.h"
@@ -299,7 +300,7 @@ std::function<int()> DeclareChat(CLI::App& app) {
       ->type_name("TEXT");
   app.add_option("-n,--predict,--n-predict", options->max_tokens,
                  "most tokens of one answer; -1: until the model ends it")
-      ->check(CLI::Range(int64_t{-1}, int64_t{1} << 31))
+      ->check(WholeNumber(-1, int64_t{1} << 31))
       ->capture_default_str()
       ->type_name("N");
   app.add_option("--chat-template", options->chat_template,

@@ -7,10 +7,12 @@
 #include <array>
 #include <cstdio>
 #include <new>
+#include <string_view>
 #include <utility>
 
 #include "runtime/cli/interrupt.h"
 #include "runtime/cli/nearest_name.h"
+#include "runtime/cli/output.h"
 #include "stoker_version.h"
 
 namespace stoker {
@@ -52,12 +54,13 @@ std::vector<std::string> NormalisedArguments(const CLI::App& app,
     std::string& argument = arguments[i];
     if (argument == "--") break;
     if (!LooksLikeOption(argument)) continue;
-    for (const auto& [flag, name] : kLongShortFlags) {
-      if (argument == flag && app.get_option_no_throw(std::string(name)) != nullptr) {
-        argument = name;
+    std::string name = argument.substr(0, argument.find('='));
+    for (const auto& [flag, long_name] : kLongShortFlags) {
+      if (name == flag && app.get_option_no_throw(std::string(long_name)) != nullptr) {
+        argument.replace(0, name.size(), long_name);
+        name = long_name;
       }
     }
-    const std::string name = argument.substr(0, argument.find('='));
     const CLI::Option* option = app.get_option_no_throw(name);
     if (option == nullptr || (name[1] != '-' && name.size() > 2)) {
       throw UsageError(fmt::format("unknown option {}{}", name,
@@ -85,6 +88,17 @@ int Usage(const std::string& message) {
   return kExitUsage;
 }
 
+// Help and version: what was asked for, so a stdout that cannot take it is an error.
+int Show(std::string_view text) {
+  try {
+    TextOutput().Write(text);
+    return kExitDone;
+  } catch (const StdoutError& error) {
+    PrintError(error.what());
+    return kExitError;
+  }
+}
+
 const Command* FindCommand(std::span<const Command> commands, std::string_view name) {
   const auto found = std::find_if(commands.begin(), commands.end(),
                                   [&](const Command& command) { return command.name == name; });
@@ -100,8 +114,7 @@ int RunCommand(const Command& command, std::vector<std::string> arguments) {
     std::reverse(arguments.begin(), arguments.end());  // CLI11 takes them from the back.
     app.parse(arguments);
   } catch (const CLI::CallForHelp&) {
-    std::fputs(app.help().c_str(), stdout);
-    return kExitDone;
+    return Show(app.help());
   } catch (const CLI::ParseError& error) {
     return Usage(fmt::format("{}: {}", command.name, error.what()));
   } catch (const UsageError& error) {
@@ -143,12 +156,10 @@ int RunCommandLine(std::span<const Command> commands, std::vector<std::string> a
     arguments = {"--help"};
   }
   if (name == "--help" || name == "-h" || name == "help") {
-    std::fputs(Overview(commands).c_str(), stdout);
-    return kExitDone;
+    return Show(Overview(commands));
   }
   if (name == "--version" || name == "version") {
-    std::puts("stoker " STOKER_VERSION_STRING);
-    return kExitDone;
+    return Show("stoker " STOKER_VERSION_STRING "\n");
   }
   if (const Command* command = FindCommand(commands, name)) {
     return RunCommand(*command, std::move(arguments));

@@ -8,12 +8,17 @@
 #include <filesystem>
 #include <limits>
 #include <random>
+#include <stdexcept>
+#include <string_view>
 #include <utility>
+#include <vector>
 
+#include "experts/cache_policy.h"
 #include "numa/bytes.h"
 #include "runtime/cli/command_line.h"
 #include "runtime/cli/interrupt.h"
 #include "runtime/cli/model_summary.h"
+#include "runtime/cli/option_values.h"
 #include "runtime/cli/output.h"
 #include "runtime/cli/progress.h"
 
@@ -23,6 +28,44 @@ namespace {
 // CLI::Range lets NaN through, since no comparison with it is true.
 std::string RefuseNan(const std::string& text) {
   return std::isnan(std::strtof(text.c_str(), nullptr)) ? text + " is not a number" : "";
+}
+
+// The name and the parameters of a policy. Plug-ins and `static` read files, whose faults are not
+// the command line's.
+void CheckPolicy(const std::string& spec) {
+  const std::string name = spec.substr(0, spec.find(':'));
+  if (spec.find('/') != spec.npos || name == "static") return;
+  PolicyConfig any;
+  any.n_layers = 2;
+  any.n_experts = 4;
+  any.top_k = 2;
+  any.capacity = any.n_entries();
+  try {
+    MakePolicy(spec, any);
+  } catch (const std::runtime_error& error) {
+    throw UsageError(fmt::format("--policy: {}", error.what()));
+  }
+}
+
+// What was asked for and has no part in how the model runs.
+void PrintUnused(const Engine& engine) {
+  const EngineOptions& options = engine.options();
+  std::vector<std::string_view> unused;
+  if (engine.mode() != MemoryMode::kPaged) {
+    if (options.policy != "auto") unused.push_back("--policy");
+    if (options.prefetch != PrefetchMode::kAuto) unused.push_back("--prefetch");
+  }
+  if (engine.mode() == MemoryMode::kMapped && !options.mirror_dirs.empty()) {
+    unused.push_back("--mirror");
+  }
+  if (!unused.empty()) {
+    PrintNote(fmt::format("note: {} {} no effect in mode {}", fmt::join(unused, " and "),
+                          unused.size() == 1 ? "has" : "have", MemoryModeName(engine.mode())));
+  }
+  if (options.n_ctx > engine.config().max_position) {
+    PrintNote(fmt::format("note: a context of {} tokens, and the model is made for at most {}",
+                          options.n_ctx, engine.config().max_position));
+  }
 }
 
 }  // namespace
@@ -39,16 +82,16 @@ void RequireModelPath(const std::string& path) {
 void AddModelOptions(CLI::App& app, ModelOptions* options) {
   AddModelPath(app, &options->path);
   app.add_option("-t,--threads", options->n_threads, "compute threads; 0: physical cores allowed")
-      ->check(CLI::Range(0, 4096))
+      ->check(WholeNumber(0, 4096))
       ->type_name("N");
   app.add_option("-c,--ctx-size", options->n_ctx, "positions the context holds")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 31))
+      ->check(WholeNumber(1, int64_t{1} << 31))
       ->capture_default_str()
       ->type_name("N");
   app.add_option("--ubatch-size", options->chunk_tokens,
                  "(-ub) prompt tokens computed at once; changes speed, not results; default: 512 "
                  "to 4096, what is fastest by measurements of this machine and its drive")
-      ->check(CLI::Range(int64_t{1}, int64_t{65536}))
+      ->check(WholeNumber(1, 65536))
       ->type_name("N");
   app.add_option("--memory", options->memory,
                  "the whole memory budget, such as 96GiB; default: what is free")
@@ -59,7 +102,9 @@ void AddModelOptions(CLI::App& app, ModelOptions* options) {
   app.add_option("--io", options->io, "how weights are read: auto, uring, pread or mapped")
       ->check(CLI::IsMember({"auto", "uring", "pread", "mapped"}))
       ->type_name("HOW");
-  app.add_option("--policy", options->policy, "which expert leaves the cache, as NAME[:key=value]")
+  app.add_option("--policy", options->policy,
+                 "which expert leaves the cache, as NAME[:key=value]; `stoker sim --help` lists "
+                 "them")
       ->type_name("NAME");
   app.add_option("--prefetch", options->prefetch,
                  "reads of experts that the router will probably want: off, on or auto (while they "
@@ -109,7 +154,7 @@ void AddSamplingOptions(CLI::App& app, SamplingOptions* options) {
       ->capture_default_str()
       ->type_name("T");
   app.add_option("--top-k", sampler.top_k, "sample from the k likeliest tokens; 0: all")
-      ->check(CLI::Range(0, std::numeric_limits<int32_t>::max()))
+      ->check(WholeNumber(0, std::numeric_limits<int32_t>::max()))
       ->capture_default_str()
       ->type_name("K");
   app.add_option("--top-p", sampler.top_p,
@@ -125,7 +170,7 @@ void AddSamplingOptions(CLI::App& app, SamplingOptions* options) {
       ->capture_default_str()
       ->type_name("P");
   app.add_option("-s,--seed", options->seed, "seed of the sampler; -1: a new one each run")
-      ->check(CLI::Range(int64_t{-1}, std::numeric_limits<int64_t>::max()))
+      ->check(WholeNumber(-1, kLargestSeed))
       ->type_name("N");
 }
 
@@ -153,9 +198,15 @@ EngineOptions ToEngineOptions(const ModelOptions& options) {
   if (options.mode == "resident") engine.mode = MemoryMode::kResident;
   if (options.mode == "mapped") engine.mode = MemoryMode::kMapped;
   if (options.mode == "paged") engine.mode = MemoryMode::kPaged;
+  if (options.mode == "mapped" && (options.io == "uring" || options.io == "pread")) {
+    throw UsageError(
+        fmt::format("--io {} and --mode mapped, where the kernel reads, exclude each other",
+                    options.io));
+  }
   if (options.io == "uring") engine.io = IoBackend::kUring;
   if (options.io == "pread") engine.io = IoBackend::kPread;
   if (options.io == "mapped") engine.io = IoBackend::kMapped;
+  CheckPolicy(options.policy);
   engine.policy = options.policy;
   engine.prefetch = *PrefetchModeFromName(options.prefetch);
   engine.trace_path = options.trace;
@@ -172,7 +223,8 @@ EngineOptions ToEngineOptions(const ModelOptions& options) {
   return engine;
 }
 
-std::unique_ptr<Engine> OpenEngine(EngineOptions options) {
+std::unique_ptr<Engine> OpenEngine(EngineOptions options, const std::vector<OutputFile>& outputs) {
+  CheckOutputs(options, outputs);
   ProgressLine progress("loading");
   options.on_load = [&progress](uint64_t done, uint64_t total) {
     progress.UpdateBytes(done, total);
@@ -184,6 +236,7 @@ std::unique_ptr<Engine> OpenEngine(EngineOptions options) {
   PrintNote(Banner(engine->store(), seconds));
   PrintNote(engine->ModeLine());
   if (const std::string line = engine->NumaLine(); !line.empty()) PrintNote(line);
+  PrintUnused(*engine);
   return engine;
 }
 

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "runtime/cli/output_files.h"
 #include "runtime/engine.h"
 #include "runtime/text/sampler.h"
 #include "runtime/text/tokenizer.h"
@@ -63,12 +64,15 @@ void AddSamplingOptions(CLI::App& app, SamplingOptions* options);
 // The sampler's options with the seed decided.
 SamplerOptions ResolveSampling(const SamplingOptions& options);
 
-// EngineOptions as these options say; throws UsageError for a bad size.
+// EngineOptions as these options say; throws UsageError for a bad size or policy, and for options
+// that exclude each other.
 EngineOptions ToEngineOptions(const ModelOptions& options);
 
-// Opens the engine. On stderr: a progress line while loading (terminals), then the banner and the
-// mode line.
-std::unique_ptr<Engine> OpenEngine(EngineOptions options);
+// Opens the engine. On stderr: a progress line while loading (terminals), then the banner, the mode
+// line and notes on options without effect. `outputs` are the files that the command will write;
+// throws as CheckOutputs does, before anything is loaded.
+std::unique_ptr<Engine> OpenEngine(EngineOptions options,
+                                   const std::vector<OutputFile>& outputs = {});
 
 // The engine's tokenizer; throws std::runtime_error naming the model when it has none.
 const Tokenizer& RequireTokenizer(const Engine& engine);

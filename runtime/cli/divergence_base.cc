@@ -14,12 +14,15 @@
 namespace stoker {
 namespace {
 
-constexpr char kMagic[8] = {'S', 'T', 'K', 'R', 'K', 'L', 'D', '1'};
+constexpr char kMagic[8] = {'S', 'T', 'K', 'R', 'K', 'L', 'D', '2'};
 constexpr size_t kHeaderBytes = 24;
+constexpr size_t kRowHeaderBytes = 12;  // max, step, the token that follows
 constexpr float kRange = 20.0f;
 constexpr uint32_t kMaxVocab = 1u << 24, kMaxContext = 1u << 24, kMaxChunks = 1u << 20;
 
-size_t RowBytes(const DivergenceBaseHeader& header) { return 8 + size_t{2} * header.n_vocab; }
+size_t RowBytes(const DivergenceBaseHeader& header) {
+  return kRowHeaderBytes + size_t{2} * header.n_vocab;
+}
 
 // Scored positions of the whole file; 0 when the header's numbers are out of range.
 uint64_t Rows(const DivergenceBaseHeader& header) {
@@ -51,17 +54,22 @@ DivergenceBaseWriter::DivergenceBaseWriter(const std::string& path,
   file_.Write(std::as_bytes(tokens));
 }
 
-void DivergenceBaseWriter::Add(std::span<const float> log_probs) {
+void DivergenceBaseWriter::Add(std::span<const float> log_probs, int32_t next) {
   const float max = *std::max_element(log_probs.begin(), log_probs.end());
   const float step = kRange / 65535.0f;
+  const float exact = log_probs[static_cast<size_t>(next)];
+  if (!std::isfinite(exact)) {
+    throw std::runtime_error("the log-probability of the next token is not finite");
+  }
   StoreLe(row_.data(), max);
   StoreLe(row_.data() + 4, step);
+  StoreLe(row_.data() + 8, exact);
   for (size_t i = 0; i < log_probs.size(); ++i) {
     const float code = std::min(std::round((max - log_probs[i]) / step), 65535.0f);
     if (std::isnan(code)) {
       throw std::runtime_error("a log-probability to be saved is not a number");
     }
-    StoreLe(row_.data() + 8 + 2 * i, static_cast<uint16_t>(code));
+    StoreLe(row_.data() + kRowHeaderBytes + 2 * i, static_cast<uint16_t>(code));
   }
   file_.Write(row_);
 }
@@ -70,7 +78,7 @@ DivergenceBaseReader::DivergenceBaseReader(const std::string& path)
     : path_(path), file_(path, std::ios::binary) {
   char head[kHeaderBytes];
   if (!file_.read(head, sizeof(head)) || std::memcmp(head, kMagic, 8) != 0) {
-    throw std::runtime_error(path + ": not a file written by perplexity --save-base");
+    throw std::runtime_error(path + ": no base that perplexity --save-base of this version wrote");
   }
   header_ = {LoadLe<uint32_t>(head + 8), LoadLe<uint32_t>(head + 12), LoadLe<uint32_t>(head + 16),
              LoadLe<uint32_t>(head + 20)};
@@ -86,18 +94,21 @@ DivergenceBaseReader::DivergenceBaseReader(const std::string& path)
   row_.resize(RowBytes(header_));
 }
 
-void DivergenceBaseReader::Next(std::vector<float>* log_probs) {
+void DivergenceBaseReader::Next(int32_t next, std::vector<float>* log_probs) {
   if (!file_.read(row_.data(), static_cast<std::streamsize>(row_.size()))) {
     throw std::runtime_error(path_ + ": cannot read the next position");
   }
   const auto max = LoadLe<float>(row_.data()), step = LoadLe<float>(row_.data() + 4);
-  if (!std::isfinite(max) || !std::isfinite(step)) {
+  const auto exact = LoadLe<float>(row_.data() + 8);
+  if (!std::isfinite(max) || !std::isfinite(step) || !std::isfinite(exact)) {
     throw std::runtime_error(path_ + ": damaged: the scale of a position is not finite");
   }
   log_probs->resize(header_.n_vocab);
+  const char* codes = row_.data() + kRowHeaderBytes;
   for (size_t i = 0; i < log_probs->size(); ++i) {
-    (*log_probs)[i] = max - step * static_cast<float>(LoadLe<uint16_t>(row_.data() + 8 + 2 * i));
+    (*log_probs)[i] = max - step * static_cast<float>(LoadLe<uint16_t>(codes + 2 * i));
   }
+  (*log_probs)[static_cast<size_t>(next)] = exact;
 }
 
 }  // namespace stoker

@@ -4,12 +4,14 @@
 // and the log-probabilities of every scored position, at 16 bits each. Written front to back, read
 // the same way. Not thread-safe. Little-endian, format (offsets in bytes):
 //
-//   0   "STKRKLD1", u32 n_vocab, u32 n_ctx, u32 n_chunks, u32 first scored position of a chunk
+//   0   "STKRKLD2", u32 n_vocab, u32 n_ctx, u32 n_chunks, u32 first scored position of a chunk
 //   24  i32 tokens[n_chunks * n_ctx]
-//   ..  per scored position, n_ctx - 1 - first a chunk: f32 max, f32 step, u16 code[n_vocab]
+//   ..  per scored position, n_ctx - 1 - first a chunk: f32 max, f32 step, f32 log-probability of
+//       the token that follows, u16 code[n_vocab]
 //
-// Log-probability i is max - step * code[i]. Codes reach at least down to max - 20, below which a
-// token's share of any divergence is nothing.
+// Log-probability i is max - step * code[i]. Codes reach down to max - 20, below which a token's
+// share of any divergence is nothing. The perplexity hangs on the token that follows alone, however
+// unlikely it was, so that one is kept as it is.
 
 #include <cstdint>
 #include <fstream>
@@ -34,8 +36,9 @@ class DivergenceBaseWriter {
   // refuse. `tokens` are n_chunks * n_ctx. The file appears with Commit.
   DivergenceBaseWriter(const std::string& path, const DivergenceBaseHeader& header,
                        std::span<const int32_t> tokens);
-  // The next position's log-probabilities [n_vocab]; throws std::runtime_error for NaN.
-  void Add(std::span<const float> log_probs);
+  // The next position's log-probabilities [n_vocab] and the token that follows. Throws
+  // std::runtime_error for NaN, and where that token is ruled out.
+  void Add(std::span<const float> log_probs, int32_t next);
   void Commit() { file_.Commit(); }
 
  private:
@@ -50,9 +53,9 @@ class DivergenceBaseReader {
   explicit DivergenceBaseReader(const std::string& path);
   const DivergenceBaseHeader& header() const { return header_; }
   const std::vector<int32_t>& tokens() const { return tokens_; }
-  // The next position's log-probabilities [n_vocab]. Throws std::runtime_error when they cannot be
-  // read or their scale is not finite.
-  void Next(std::vector<float>* log_probs);
+  // The next position's log-probabilities [n_vocab], which `next` follows. Throws
+  // std::runtime_error when they cannot be read or are not finite.
+  void Next(int32_t next, std::vector<float>* log_probs);
 
  private:
   std::string path_;

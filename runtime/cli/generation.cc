@@ -79,8 +79,12 @@ Answer StreamAnswer(Engine& engine, Session& session, Sampler& sampler,
     emit(decoder.Push(id));
   };
   answer.stats = session.Generate(prompt, sampler, options);
+  const Usage at_end = meter.Read();
+  const GenerateStats& stats = answer.stats;
+  // Stopped inside the prompt: nothing was decoded.
+  if (stats.reused_tokens + stats.prefilled_tokens < stats.prompt_tokens) at_decode = at_end;
   answer.prefill = at_decode - at_start;
-  answer.decode = meter.Read() - at_decode;
+  answer.decode = at_end - at_decode;
   progress.Finish();
   if (!stop) emit(decoder.Flush());
   if (stop) ClearInterrupt();  // Set by us, not by the user.
@@ -89,15 +93,15 @@ Answer StreamAnswer(Engine& engine, Session& session, Sampler& sampler,
 
 std::string StatisticsLine(const Answer& answer, const TokenBytes& bytes) {
   const GenerateStats& stats = answer.stats;
-  const int64_t prefilled = stats.prompt_tokens - stats.reused_tokens;
   const double decode_rate = PerSecond(stats.decode_steps, stats.decode_seconds);
   const std::string used = UsageLine(answer.decode, stats.decode_steps);
   return fmt::format(
       "stats: prompt {} tokens ({} reused), prefill {:.1f} tok/s; generated {}, decode {:.2f} "
       "tok/s; "
       "{} of weights per token, {:.1f} GB/s; {}{}stopped: {}",
-      stats.prompt_tokens, stats.reused_tokens, PerSecond(prefilled, stats.prefill_seconds),
-      stats.generated_tokens, decode_rate, DecimalBytes(bytes.weights()),
+      stats.prompt_tokens, stats.reused_tokens,
+      PerSecond(stats.prefilled_tokens, stats.prefill_seconds), stats.generated_tokens, decode_rate,
+      DecimalBytes(bytes.weights()),
       static_cast<double>(bytes.weights()) * decode_rate / 1e9, used, used.empty() ? "" : "; ",
       StopName(stats.stop_reason));
 }
@@ -105,11 +109,11 @@ std::string StatisticsLine(const Answer& answer, const TokenBytes& bytes) {
 std::string StatisticsJson(const Answer& answer, const Engine& engine, const TokenBytes& bytes,
                            const Ceilings& ceilings) {
   const GenerateStats& stats = answer.stats;
-  const int64_t prefilled = stats.prompt_tokens - stats.reused_tokens;
   Json json = {{"prompt_tokens", stats.prompt_tokens},
                {"reused_tokens", stats.reused_tokens},
+               {"prefilled_tokens", stats.prefilled_tokens},
                {"prefill_seconds", stats.prefill_seconds},
-               {"prefill_ts", PerSecond(prefilled, stats.prefill_seconds)},
+               {"prefill_ts", PerSecond(stats.prefilled_tokens, stats.prefill_seconds)},
                {"generated_tokens", stats.generated_tokens},
                {"decode_steps", stats.decode_steps},
                {"decode_seconds", stats.decode_seconds},
@@ -117,7 +121,7 @@ std::string StatisticsJson(const Answer& answer, const Engine& engine, const Tok
                {"stopped", StopName(stats.stop_reason)},
                {"mode_line", engine.ModeLine()},
                {"weight_bytes_per_token", bytes.weights()},
-               {"prefill", UsageJson(answer.prefill, prefilled)},
+               {"prefill", UsageJson(answer.prefill, stats.prefilled_tokens)},
                {"decode", UsageJson(answer.decode, stats.decode_steps)}};
   const Roofs roofs = RoofsFor(bytes.weights(), answer.decode, stats.decode_steps, ceilings);
   json["roofs"] = RoofsJson(roofs, ceilings, PerSecond(stats.decode_steps, stats.decode_seconds));

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "mmap/format_error.h"
 #include "mmap/weight_store.h"
 #include "numa/bytes.h"
 #include "runtime/cli/command_line.h"
@@ -143,8 +144,8 @@ std::string ReportText(const WeightStore& store, const ModelSummary& summary,
   const auto line = [&out](std::string_view label, const std::string& text) {
     out += fmt::format("{:<14}{}\n", label, text);
   };
-  line("model", fmt::format("{}{}{} ({})", c.name, c.name.empty() ? "" : ", ", c.architecture,
-                            store.format()));
+  line("model", fmt::format("{}{}{} ({})", Printable(c.name), c.name.empty() ? "" : ", ",
+                            c.architecture, store.format()));
   line("parameters", fmt::format("{} ({} used per token)", FormatCount(summary.n_parameters),
                                  FormatCount(summary.n_active_parameters)));
   line("layers", fmt::format("{}: {} lightning, {} softmax  {}", c.n_layers, c.n_lightning_layers(),
@@ -169,12 +170,13 @@ std::string ReportText(const WeightStore& store, const ModelSummary& summary,
     line("  " + name, fmt::format("{:>10}  {} tensors", FormatBytes(count.bytes), count.tensors));
   }
   const uint64_t state = StateBytes(store, options.model);
-  line("memory",
-       fmt::format("{} for everything resident: {} weights + {} state of one sequence (-c {})",
-                   FormatBytes(summary.total_bytes + state), FormatBytes(summary.total_bytes),
-                   FormatBytes(state), options.model.n_ctx));
+  line("memory", fmt::format("{}: {} weights + {} state of one sequence (-c {})",
+                             FormatBytes(summary.total_bytes + state),
+                             FormatBytes(summary.total_bytes), FormatBytes(state),
+                             options.model.n_ctx));
   line("", fmt::format("{} without the experts, which may stay on disk",
                        FormatBytes(summary.dense_bytes() + state)));
+  line("", "buffers come on top: --placement shows the whole budget");
   const std::vector<std::string> missing = TypesNotComputed(summary);
   if (!missing.empty()) {
     line("not runnable", fmt::format("no kernels for {}", fmt::join(missing, ", ")));
@@ -191,6 +193,10 @@ std::string ReportText(const WeightStore& store, const ModelSummary& summary,
 }
 
 Json PlacementJson(const EnginePlan& plan) {
+  Json budget = Json::array();
+  for (const BudgetRow& row : plan.budget) {
+    budget.push_back({{"what", row.what}, {"bytes", row.bytes}});
+  }
   Json nodes = Json::array();
   for (const PlacementPlan::NodeShare& node : plan.placement.nodes) {
     nodes.push_back({{"os_node", node.os_node},
@@ -215,6 +221,7 @@ Json PlacementJson(const EnginePlan& plan) {
                        {"bytes_per_node", tensor.bytes_per_node}});
   }
   return {{"mode", MemoryModeName(plan.mode)},
+          {"budget", std::move(budget)},
           {"numa", NumaModeName(plan.placement.mode)},
           {"nodes", std::move(nodes)},
           {"tensors", std::move(tensors)},
@@ -237,8 +244,8 @@ std::string DumpJson(const Json& json) {
 int Inspect(const InspectOptions& options) {
   RequireModelPath(options.model.path);
   TextOutput output;
+  EngineOptions engine = ToEngineOptions(options.model);  // Wrong ones are refused in any case.
   if (options.placement) {
-    EngineOptions engine = ToEngineOptions(options.model);
     engine.need_tokenizer = false;
     const EnginePlan plan = Engine::Plan(std::move(engine));
     output.Write(options.json ? DumpJson(PlacementJson(plan)) : PlacementText(plan));
@@ -257,9 +264,12 @@ std::function<int()> DeclareInspect(CLI::App& app) {
   auto options = std::make_shared<InspectOptions>();
   AddModelOptions(app, &options->model);
   app.add_flag("--json", options->json, "everything, with the extent of every tensor, as JSON");
-  app.add_flag("--tensors", options->tensors, "list every tensor with its extent");
-  app.add_flag("--placement", options->placement,
-               "where weights and state would go with these options, without loading anything");
+  CLI::Option* tensors =
+      app.add_flag("--tensors", options->tensors, "list every tensor with its extent");
+  CLI::Option* placement =
+      app.add_flag("--placement", options->placement,
+                   "where weights and state would go with these options, without loading anything");
+  tensors->excludes(placement);
   return [options] { return Inspect(*options); };
 }
 

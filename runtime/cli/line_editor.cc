@@ -107,7 +107,11 @@ LineEditor::Result LineEditor::Read(const std::string& prompt, std::string* line
   if (terminal_ == nullptr) {
     int c;
     while ((c = std::getc(stdin)) != EOF && c != '\n') line->push_back(static_cast<char>(c));
+    const int error = errno;
     if (InterruptFlag()) return Result::kInterrupted;
+    if (c == EOF && std::ferror(stdin) != 0) {
+      throw std::system_error(error, std::generic_category(), "cannot read stdin");
+    }
     return c == EOF && line->empty() ? Result::kEnd : Result::kLine;
   }
   terminal_->prompt = prompt;

@@ -22,7 +22,8 @@ class LineEditor {
   bool is_terminal() const;
 
   // One line without its newline. kEnd: Ctrl-D on an empty line, or the end of the file.
-  // kInterrupted: Ctrl-C; the line typed so far is dropped.
+  // kInterrupted: Ctrl-C; the line typed so far is dropped. Throws std::system_error when what is
+  // no terminal cannot be read.
   Result Read(const std::string& prompt, std::string* line);
 
   // Remembers an entry (which may have several lines) for recall with the arrow keys.

@@ -14,6 +14,7 @@
 #include "runtime/cli/command_line.h"
 #include "runtime/cli/common_options.h"
 #include "runtime/cli/interrupt.h"
+#include "runtime/cli/option_values.h"
 #include "runtime/cli/output.h"
 #include "runtime/cli/token_ids.h"
 #include "runtime/model.h"
@@ -26,6 +27,7 @@ struct LogitsOptions {
   std::string ids, out;
   int64_t greedy = 0;
   bool layers = false;
+  bool has_ctx = false;
 };
 
 // Keeps everything a forward pass over the prompt makes.
@@ -129,13 +131,19 @@ int Logits(const LogitsOptions& options) {
   const auto n_tokens = static_cast<int64_t>(ids.size());
   EngineOptions engine_options = ToEngineOptions(options.model);
   engine_options.need_tokenizer = false;
-  engine_options.n_ctx = n_tokens + options.greedy;
+  const int64_t n_positions = n_tokens + options.greedy;
+  if (options.has_ctx && options.model.n_ctx < n_positions) {
+    throw UsageError(fmt::format("-c {}: the ids and --greedy need {} positions; leave -c out",
+                                 options.model.n_ctx, n_positions));
+  }
+  engine_options.n_ctx = n_positions;
   engine_options.logit_rows = kLogitRows;
   engine_options.result_bytes = [&](const ModelConfig& config) {
     CheckIds(ids, config.vocab_size);
     return ResultBytes(config, n_tokens, options);
   };
-  const std::unique_ptr<Engine> engine = OpenEngine(std::move(engine_options));
+  const std::unique_ptr<Engine> engine =
+      OpenEngine(std::move(engine_options), {OutputFile{"-o", options.out}});
   const ModelConfig& config = engine->config();
 
   // 1. The prompt, with the logits of every token.
@@ -185,16 +193,22 @@ int Logits(const LogitsOptions& options) {
 std::function<int()> DeclareLogits(CLI::App& app) {
   auto options = std::make_shared<LogitsOptions>();
   AddModelOptions(app, &options->model);
+  CLI::Option* ctx = app.get_option("--ctx-size");
+  ctx->description("positions there may be; without it as many as are needed");
+  ctx->default_str("");
   app.add_option("--ids", options->ids, "token ids: 1,2,3 or @FILE")->required()->type_name("IDS");
   app.add_option("-o,--output", options->out, "the safetensors file to write")
       ->required()
       ->type_name("FILE");
   app.add_option("--greedy", options->greedy, "then feed the likeliest token N times")
-      ->check(CLI::Range(int64_t{0}, int64_t{1} << 20))
+      ->check(WholeNumber(0, int64_t{1} << 20))
       ->type_name("N");
   app.add_flag("--layers", options->layers,
                "also what leaves every layer and the router's choices");
-  return [options] { return Logits(*options); };
+  return [options, ctx] {
+    options->has_ctx = ctx->count() > 0;
+    return Logits(*options);
+  };
 }
 
 }  // namespace stoker

@@ -31,7 +31,7 @@ std::string NearestName(std::string_view name, std::span<const std::string> cand
     return text.substr(std::min(text.find_first_not_of('-'), text.size()));
   };
   std::string nearest;
-  size_t best = std::max<size_t>(2, word(name).size() / 3) + 1;
+  size_t best = std::max<size_t>(1, word(name).size() / 3) + 1;
   for (const std::string& candidate : candidates) {
     const size_t distance = EditDistance(word(name), word(candidate));
     // A distance of the whole word is no resemblance.

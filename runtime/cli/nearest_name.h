@@ -14,7 +14,7 @@ namespace stoker {
 size_t EditDistance(std::string_view a, std::string_view b);
 
 // The candidate with the smallest distance, the first of equals; empty when none is near enough to
-// be a plausible typing error (more than a third of the letters wrong, at least two).
+// be a plausible typing error: one, or one in every three letters.
 std::string NearestName(std::string_view name, std::span<const std::string> candidates);
 
 }  // namespace stoker

@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -21,29 +20,21 @@ namespace {
   throw std::system_error(errno, std::generic_category(), what);
 }
 
-// Returns false on EPIPE.
-bool WriteAll(int fd, std::string_view text, const std::string& what) {
-  while (!text.empty()) {
-    const ssize_t written = ::write(fd, text.data(), text.size());
-    if (written < 0) {
-      if (errno == EINTR) continue;
-      if (errno == EPIPE) return false;
-      ThrowErrno("cannot write " + what);
-    }
-    text.remove_prefix(static_cast<size_t>(written));
-  }
-  return true;
-}
-
 }  // namespace
 
 void TextOutput::Write(std::string_view text) {
   if (closed_ || text.empty()) return;
   last_ = text.back();
-  try {
-    closed_ = !WriteAll(STDOUT_FILENO, text, "to stdout");
-  } catch (const std::system_error& error) {
-    throw StdoutError(error.code(), "cannot write to stdout");
+  while (!text.empty()) {
+    const ssize_t written = ::write(STDOUT_FILENO, text.data(), text.size());
+    if (written >= 0) {
+      text.remove_prefix(static_cast<size_t>(written));
+    } else if (errno == EPIPE) {
+      closed_ = true;
+      return;
+    } else if (errno != EINTR) {
+      throw StdoutError(errno, std::generic_category(), "cannot write to stdout");
+    }
   }
 }
 
@@ -84,13 +75,6 @@ void PrintNote(std::string_view line) {
 }
 
 void WriteFileAtomically(const std::string& path, std::string_view content) {
-  struct stat status = {};
-  if (::stat(path.c_str(), &status) == 0 && !S_ISREG(status.st_mode)) {
-    // A device or a pipe such as /dev/stdout must not be replaced by a file.
-    const UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
-    if (!fd.valid() || !WriteAll(fd.get(), content, path)) ThrowErrno("cannot write " + path);
-    return;
-  }
   AtomicFile file(path);
   file.Write(content);
   file.Commit();

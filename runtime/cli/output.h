@@ -47,8 +47,8 @@ bool StderrIsTerminal();
 // One line on stderr.
 void PrintNote(std::string_view line);
 
-// Makes `path` hold `content`: the old file or the new one, never half of it; a device or pipe is
-// written to. Throws std::system_error naming the path.
+// Makes `path` hold `content`, as AtomicFile does: the old file or the new one, never half of it.
+// Throws std::system_error naming the path.
 void WriteFileAtomically(const std::string& path, std::string_view content);
 
 // The whole file, or all of stdin for "-". Throws std::runtime_error when it cannot be read or

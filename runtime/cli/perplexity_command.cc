@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "numa/bytes.h"
@@ -15,6 +16,7 @@
 #include "runtime/cli/common_options.h"
 #include "runtime/cli/divergence_base.h"
 #include "runtime/cli/interrupt.h"
+#include "runtime/cli/option_values.h"
 #include "runtime/cli/output.h"
 #include "runtime/cli/perplexity_math.h"
 #include "runtime/model.h"
@@ -27,7 +29,8 @@ constexpr size_t kMaxTextBytes = kGiB;
 struct PerplexityOptions {
   ModelOptions model;
   std::string file, base_in, base_out;
-  int64_t n_chunks = -1;
+  bool has_ctx = false;
+  int64_t n_chunks = -1;  // most; -1: all
 };
 
 // Scores one chunk: takes the logits after each token as they come and compares them with the
@@ -51,9 +54,9 @@ class ChunkScorer : public ForwardSink {
     RequireFinite(logits, chunk_, token);
     LogSoftmax(logits, &log_probs_);
     nll_.Add(-static_cast<double>(log_probs_[static_cast<size_t>(next)]));
-    if (writer_ != nullptr) writer_->Add(log_probs_);
+    if (writer_ != nullptr) writer_->Add(log_probs_, next);
     if (reader_ != nullptr) {
-      reader_->Next(&base_);
+      reader_->Next(next, &base_);
       divergence_.Add(base_, log_probs_, next);
     }
   }
@@ -117,6 +120,7 @@ std::vector<TokenId> TokensToScore(const PerplexityOptions& options, const std::
 }
 
 int Perplexity(const PerplexityOptions& options) {
+  if (options.n_chunks == 0) throw UsageError("--chunks 0 leaves nothing to score; -1: all");
   std::optional<DivergenceBaseReader> reader;
   std::string text;
   int64_t n_ctx = options.model.n_ctx;
@@ -126,6 +130,10 @@ int Perplexity(const PerplexityOptions& options) {
     // Its chunks, so that every position has the same context.
     n_ctx = reader->header().n_ctx;
     first = reader->header().first;
+    if (options.has_ctx && options.model.n_ctx != n_ctx) {
+      throw UsageError(fmt::format("-c {}: {} was saved with chunks of {} tokens; leave -c out",
+                                   options.model.n_ctx, options.base_in, n_ctx));
+    }
   } else if (options.file.empty()) {
     throw UsageError("needs -f FILE, or --kl-base FILE which holds its text");
   } else if (n_ctx < 3) {
@@ -138,7 +146,9 @@ int Perplexity(const PerplexityOptions& options) {
   engine_options.n_ctx = n_ctx;
   engine_options.logit_rows = kLogitRows;
   engine_options.need_tokenizer = !reader;  // The base holds tokens.
-  const std::unique_ptr<Engine> engine = OpenEngine(std::move(engine_options));
+  std::vector<OutputFile> outputs;
+  if (!options.base_out.empty()) outputs.push_back({"--save-base", options.base_out});
+  const std::unique_ptr<Engine> engine = OpenEngine(std::move(engine_options), outputs);
   const std::vector<TokenId> tokens =
       TokensToScore(options, text, *engine, reader ? &*reader : nullptr);
   int64_t n_chunks = static_cast<int64_t>(tokens.size()) / n_ctx;
@@ -174,6 +184,7 @@ int Perplexity(const PerplexityOptions& options) {
       throw InterruptedError();
     }
     output.Write(fmt::format("[{}]{:.4f},", chunk + 1, std::exp(scorer.nll().mean())));
+    if (output.closed() && !writer) return kExitDone;  // Nobody reads the rest.
   }
   output.Write("\n");
   if (writer) writer->Commit();
@@ -190,10 +201,13 @@ std::function<int()> DeclarePerplexity(CLI::App& app) {
   auto options = std::make_shared<PerplexityOptions>();
   options->model.n_ctx = 512;  // llama-perplexity's chunk length
   AddModelOptions(app, &options->model);
-  app.get_option("--ctx-size")->description("tokens of one chunk; its second half is scored");
+  CLI::Option* ctx = app.get_option("--ctx-size");
+  ctx->description("tokens of one chunk; its second half is scored");
   CLI::Option* file = app.add_option("-f,--file", options->file, "the text to score, - for stdin");
   file->type_name("FILE");
-  app.add_option("--chunks", options->n_chunks, "most chunks to score; -1: all")->type_name("N");
+  app.add_option("--chunks", options->n_chunks, "most chunks to score; -1: all")
+      ->check(WholeNumber(-1, int64_t{1} << 31))
+      ->type_name("N");
   CLI::Option* save = app.add_option("--save-base", options->base_out,
                                      "save this model's log-probabilities for --kl-base");
   save->type_name("FILE");
@@ -201,7 +215,10 @@ std::function<int()> DeclarePerplexity(CLI::App& app) {
                                    "compare with the model that saved FILE, on its text");
   kl->type_name("FILE")->excludes(save);
   file->excludes(kl);
-  return [options] { return Perplexity(*options); };
+  return [options, ctx] {
+    options->has_ctx = ctx->count() > 0;
+    return Perplexity(*options);
+  };
 }
 
 }  // namespace stoker

@@ -2,12 +2,15 @@
 
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
+#include <sys/stat.h>
 
+#include <cerrno>
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
+#include <system_error>
 
 #include "experts/disk_rate.h"
 #include "experts/pager.h"
@@ -106,14 +109,35 @@ Json ReportJson(const MachineReport& report, const RingState& ring,
           {"kernel_release", report.kernel_release},
           {"usable_cpus", report.usable_cpus},
           {"default_threads", report.default_threads},
+          {"cpu_quota", OrNull(report.limits.cpu_quota)},
+          {"cpuset", report.limits.cpuset},
+          {"cpu_governor", report.cpu_governor},
+          {"cpu_driver", report.cpu_driver},
+          {"allocator", report.allocator.Describe()},
+          {"kernel_settings",
+           {{"numa_balancing", OrNull(report.numa_balancing)},
+            {"zone_reclaim_mode", OrNull(report.zone_reclaim_mode)},
+            {"overcommit_memory", OrNull(report.overcommit_memory)},
+            {"max_map_count", OrNull(report.max_map_count)},
+            {"io_uring_disabled", OrNull(report.io_uring_disabled)}}},
           {"memory",
            {{"total_bytes", report.limits.total_bytes},
             {"available_bytes", report.limits.available_bytes},
             {"usable_bytes", report.limits.UsableMemoryBytes()},
             {"cgroup_limit_bytes", OrNull(report.limits.cgroup_limit_bytes)},
+            {"cgroup_usage_bytes", report.limits.cgroup_usage_bytes},
+            {"cgroup_available_bytes", OrNull(report.limits.cgroup_available_bytes)},
+            {"cgroup_path", report.limits.cgroup_path},
+            {"allowed_nodes_available_bytes", OrNull(report.limits.allowed_nodes_available_bytes)},
+            {"address_space_left_bytes", OrNull(report.limits.address_space_left_bytes)},
             {"swap_total_bytes", report.limits.swap_total_bytes},
+            {"swap_free_bytes", report.limits.swap_free_bytes},
             {"memlock_limit_bytes", OrNull(report.memlock_limit_bytes)},
-            {"transparent_huge_pages", report.thp_mode}}},
+            {"may_lock_any", report.may_lock_any},
+            {"transparent_huge_pages", report.thp_mode},
+            {"transparent_huge_pages_defrag", report.thp_defrag},
+            {"hugetlb_page_bytes", report.hugetlb_page_bytes},
+            {"hugetlb_pool_bytes", report.hugetlb_pool_bytes}}},
           {"read_bandwidth_bytes_per_s", report.read_bandwidth},
           {"total_read_bandwidth_bytes_per_s", report.total_read_bandwidth},
           {"io_uring", {{"works", ring.works}, {"text", ring.text}}},
@@ -123,15 +147,20 @@ Json ReportJson(const MachineReport& report, const RingState& ring,
 
 int Probe(const ProbeOptions& options) {
   MachineReport report = MachineReport::Read();
-  if (!options.quick) MeasureNodeBandwidth(report);
-  ThrowIfInterrupted();
+  // Before the bandwidth, so that a path nobody can read costs no wait.
   std::optional<DiskRate> disk;
   if (!options.disk.empty()) {
+    struct stat status = {};
+    if (::stat(options.disk.c_str(), &status) != 0) {
+      throw std::system_error(errno, std::generic_category(), "--disk " + options.disk);
+    }
     disk = MeasureDiskRate(options.disk, {.backend = *IoBackendFromName(options.io),
                                           .seconds = kDiskSeconds,
                                           .stop = [] { return InterruptFlag().load(); }});
     ThrowIfInterrupted();
   }
+  if (!options.quick) MeasureNodeBandwidth(report);
+  ThrowIfInterrupted();
   const bool is_file = std::filesystem::is_regular_file(options.disk);
   const RingState ring = TryRing(is_file ? options.disk : "");
   TextOutput output;
@@ -156,11 +185,13 @@ int Probe(const ProbeOptions& options) {
 
 std::function<int()> DeclareProbe(CLI::App& app) {
   auto options = std::make_shared<ProbeOptions>();
-  app.add_option("--disk", options->disk,
-                 "also measure direct reads of this file, or of the largest in a directory")
-      ->type_name("PATH");
+  CLI::Option* disk =
+      app.add_option("--disk", options->disk,
+                     "also measure direct reads of this file, or of the largest in a directory");
+  disk->type_name("PATH");
   app.add_option("--io", options->io, "how to read it: auto, uring, pread or mapped")
       ->check(CLI::IsMember({"auto", "uring", "pread", "mapped"}))
+      ->needs(disk)
       ->type_name("HOW");
   app.add_flag("--quick", options->quick, "leave out the bandwidth measurement");
   app.add_flag("--json", options->json, "the report as JSON");

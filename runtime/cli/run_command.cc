@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <memory>
+#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
@@ -14,6 +15,7 @@
 #include "runtime/cli/common_options.h"
 #include "runtime/cli/generation.h"
 #include "runtime/cli/interrupt.h"
+#include "runtime/cli/option_values.h"
 #include "runtime/cli/output.h"
 #include "runtime/text/chat_template.h"
 
@@ -52,9 +54,22 @@ std::string ReadPrompt(const RunOptions& options) {
   return text;
 }
 
+// Encoding takes tens of bytes for each of a long piece: what cannot fit is refused without it.
+void RequireFits(const std::string& text, const Tokenizer& tokenizer, int64_t n_ctx) {
+  const uint64_t most = tokenizer.MaxTextBytes(n_ctx);
+  if (text.size() <= most) return;
+  throw std::runtime_error(
+      fmt::format("the prompt has {}, more than the {} tokens of the context can spell ({}); raise "
+                  "-c",
+                  FormatBytes(text.size()), n_ctx, FormatBytes(most)));
+}
+
 std::vector<TokenId> EncodePrompt(const RunOptions& options, const Tokenizer& tokenizer,
                                   const std::string& text) {
   if (!options.raw && !SupportsChat(tokenizer)) {
+    if (options.has_system) {
+      throw std::runtime_error("this model has no chat tokens and takes no system prompt (-sys)");
+    }
     PrintNote("note: this model has no chat tokens; the prompt is used as it stands (--raw)");
   } else if (!options.raw) {
     Conversation conversation = SingleTurn(text);
@@ -72,6 +87,7 @@ int Run(const RunOptions& options) {
   const std::string text = ReadPrompt(options);
   const std::unique_ptr<Engine> engine = OpenEngine(std::move(engine_options));
   const Tokenizer& tokenizer = RequireTokenizer(*engine);
+  RequireFits(text, tokenizer, options.model.n_ctx);
   const std::vector<TokenId> prompt = EncodePrompt(options, tokenizer, text);
   Sampler sampler(ResolveSampling(options.sampling), engine->config().vocab_size,
                   tokenizer.never_sampled());
@@ -106,19 +122,21 @@ std::function<int()> DeclareRun(CLI::App& app) {
   file->type_name("FILE")->excludes(prompt);
   app.add_option("-n,--predict,--n-predict", options->max_tokens,
                  "most tokens to generate; -1: until the model ends or the context is full")
-      ->check(CLI::Range(int64_t{-1}, int64_t{1} << 31))
+      ->check(WholeNumber(-1, int64_t{1} << 31))
       ->capture_default_str()
       ->type_name("N");
   CLI::Option* system =
       app.add_option("--system-prompt", options->system,
                      "(-sys) the system prompt; \"\": none, not even the template's own");
   system->type_name("TEXT");
-  app.add_option("--chat-template", options->chat_template,
-                 "form of the turns: minimax-m1 or vendor")
-      ->check(CLI::IsMember({"minimax-m1", "vendor"}))
+  CLI::Option* chat_template = app.add_option("--chat-template", options->chat_template,
+                                              "form of the turns: minimax-m1 or vendor");
+  chat_template->check(CLI::IsMember({"minimax-m1", "vendor"}))
       ->capture_default_str()
       ->type_name("NAME");
-  app.add_flag("--raw", options->raw, "use the prompt as it stands, without the chat template");
+  app.add_flag("--raw", options->raw, "use the prompt as it stands, without the chat template")
+      ->excludes(system)
+      ->excludes(chat_template);
   app.add_option("--stats", options->stats,
                  "form of the closing statistics on stderr: line, or json (measures the ceilings)")
       ->check(CLI::IsMember({"line", "json"}))

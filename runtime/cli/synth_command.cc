@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -13,8 +14,10 @@
 #include "runtime/cli/command_line.h"
 #include "runtime/cli/interrupt.h"
 #include "runtime/cli/nearest_name.h"
+#include "runtime/cli/option_values.h"
 #include "runtime/cli/output.h"
 #include "runtime/cli/progress.h"
+#include "runtime/cli/synth_plan.h"
 #include "runtime/cli/synth_writer.h"
 
 namespace stoker {
@@ -85,6 +88,11 @@ int Synth(const SynthOptions& options) {
   request.mix = &MixNamed(options.type);
   for (const std::string& text : options.tensor_types)
     request.overrides.push_back(ParseOverride(text));
+  try {
+    PlanTensors(request.shape, *request.mix, request.overrides);
+  } catch (const std::runtime_error& error) {
+    throw UsageError(error.what());  // Sizes and types are all that it looks at.
+  }
   request.seed = options.seed;
   request.n_threads = std::clamp(UsableCpus(), 1, kMaxGeneratorThreads);
   request.stop = &InterruptFlag();
@@ -123,13 +131,10 @@ std::function<int()> DeclareSynth(CLI::App& app) {
       ->check(CLI::IsMember({"m1", "demo"}))
       ->capture_default_str()
       ->type_name("NAME");
-  app.add_option("-s,--seed", options->seed, "seed of the weights")
-      ->check(CLI::Range(int64_t{0}, INT64_MAX))
-      ->capture_default_str()
-      ->type_name("N");
+  AddSeed(app, &options->seed, "seed of the weights");
   for (size_t i = 0; i < std::size(kDimensions); ++i) {
     app.add_option(kDimensions[i].flag, options->dimensions[i], kDimensions[i].meaning)
-        ->check(CLI::Range(int64_t{0}, int64_t{1} << 31))
+        ->check(WholeNumber(0, int64_t{1} << 31))
         ->type_name("N")
         ->default_str("");
   }

@@ -5,6 +5,7 @@
 #include <cctype>
 #include <cmath>
 #include <stdexcept>
+#include <utility>
 
 namespace stoker {
 namespace {
@@ -89,24 +90,24 @@ DType Fallback(DType type, int64_t cols) {
 }
 
 void Require(bool holds, const std::string& message) {
-  if (!holds) throw std::runtime_error("synth: " + message);
+  if (!holds) throw std::runtime_error(message);
 }
 
 class Planner {
  public:
   Planner(const SynthShape& shape, const TypeMix& mix, std::span<const TypeOverride> overrides)
-      : shape_(shape), mix_(mix), overrides_(overrides) {}
+      : shape_(shape), mix_(mix), overrides_(overrides), matched_(overrides.size(), false) {}
 
   // A matrix [.., cols] of variance 1 / cols unless `stddev` says otherwise.
   void Matrix(const std::string& name, int64_t layer, std::vector<int64_t> dims,
               float stddev = 0.0f) {
     const int64_t cols = dims.back();
     DType type = MixedType(shape_, mix_, name, layer);
-    for (const TypeOverride& entry : overrides_) {
-      if (Contains(name, entry.pattern)) {
-        type = entry.type;
-        break;
-      }
+    bool is_replaced = false;
+    for (size_t i = 0; i < overrides_.size(); ++i) {
+      if (!Contains(name, overrides_[i].pattern)) continue;
+      matched_[i] = true;
+      if (!std::exchange(is_replaced, true)) type = overrides_[i].type;
     }
     if (stddev == 0.0f) stddev = 1.0f / std::sqrt(static_cast<float>(cols));
     Add({name, std::move(dims), Fallback(type, cols), 0.0f, stddev, 0});
@@ -125,7 +126,12 @@ class Planner {
          0});
   }
 
-  std::vector<SynthTensor> Take() { return std::move(tensors_); }
+  std::vector<SynthTensor> Take() {
+    for (size_t i = 0; i < overrides_.size(); ++i) {
+      Require(matched_[i], "--tensor-type: no matrix's name contains " + overrides_[i].pattern);
+    }
+    return std::move(tensors_);
+  }
 
  private:
   void Add(SynthTensor tensor) {
@@ -144,6 +150,7 @@ class Planner {
   const SynthShape& shape_;
   const TypeMix& mix_;
   std::span<const TypeOverride> overrides_;
+  std::vector<bool> matched_;  // of each override: some matrix's name contains it
   std::vector<SynthTensor> tensors_;
 };
 

@@ -69,7 +69,8 @@ struct SynthTensor {
 
 // All tensors in file order. Matrices have variance 1 / columns, so activations of unit size stay
 // so through every product, and the router's logits have variance 1. Throws std::runtime_error
-// naming the tensor when its row is no whole number of blocks of its type.
+// naming the flag of an impossible size or of an override that no name contains, or the tensor
+// whose row is no whole number of blocks of its type.
 std::vector<SynthTensor> PlanTensors(const SynthShape& shape, const TypeMix& mix,
                                      std::span<const TypeOverride> overrides);
 

@@ -9,6 +9,7 @@
 #include <string>
 #include <thread>
 
+#include "mmap/atomic_file.h"
 #include "mmap/gguf_writer.h"
 #include "numa/bytes.h"
 #include "runtime/cli/synth_blocks.h"
@@ -64,16 +65,20 @@ void AddMetadata(const SynthRequest& request, GgufWriter* writer) {
   writer->AddString("tokenizer.chat_template", vocabulary.chat_template);
 }
 
+// A device or a pipe takes no space of ours.
 void RequireDiskSpace(const std::filesystem::path& path, uint64_t bytes) {
-  std::filesystem::path directory = std::filesystem::absolute(path).parent_path();
   std::error_code error;
-  const std::filesystem::space_info space = std::filesystem::space(directory, error);
-  if (error) throw std::system_error(error, directory.string());
+  if (std::filesystem::is_other(path, error)) return;
+  // The link of a name may lie on another disk than the file.
+  const std::filesystem::path file = std::filesystem::absolute(AtomicFile::Target(path));
+  const std::filesystem::space_info space = std::filesystem::space(file.parent_path(), error);
+  if (error) throw std::system_error(error, file.parent_path().string());
   if (space.available < bytes + kSpareDiskBytes) {
     throw std::runtime_error(
-        fmt::format("{}: the file needs {} and the disk has {} free; use fewer --layers or "
-                    "another directory",
-                    path.string(), FormatBytes(bytes), FormatBytes(space.available)));
+        fmt::format("{}: the file needs {} and leaves {} to others; the disk has {} free; use "
+                    "fewer --layers or another directory",
+                    path.string(), FormatBytes(bytes), FormatBytes(kSpareDiskBytes),
+                    FormatBytes(space.available)));
   }
 }
 

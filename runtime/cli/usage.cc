@@ -89,6 +89,7 @@ CacheStats Minus(CacheStats a, const CacheStats& b) {
   a.pager.bytes_read -= b.pager.bytes_read;
   a.pager.short_reads -= b.pager.short_reads;
   a.pager.retries -= b.pager.retries;
+  a.pager.failovers -= b.pager.failovers;
   a.pager.unregistered -= b.pager.unregistered;
   a.pager.reading_ns -= b.pager.reading_ns;
   return a;
@@ -198,10 +199,16 @@ Roofs RoofsFor(uint64_t weight_bytes_per_token, const Usage& usage, int64_t toke
 
 Json UsageJson(const Usage& usage, int64_t tokens) {
   const auto optional = [](std::optional<uint64_t> v) { return v ? Json(*v) : Json(nullptr); };
+  const auto per_token = [tokens](uint64_t bytes) {
+    return static_cast<double>(bytes) / static_cast<double>(std::max<int64_t>(tokens, 1));
+  };
   Json json = {{"seconds", usage.seconds},
                {"major_faults", usage.major_faults},
                {"wait_seconds", usage.wait_seconds},
                {"process_read_bytes", optional(usage.process_read_bytes)},
+               {"disk_bytes_per_token", usage.process_read_bytes
+                                            ? Json(per_token(*usage.process_read_bytes))
+                                            : Json(nullptr)},
                {"device_read_bytes", optional(usage.device_read_bytes)}};
   if (!usage.paged) return json;
   const CacheStats& cache = usage.cache;
@@ -209,13 +216,13 @@ Json UsageJson(const Usage& usage, int64_t tokens) {
                {"misses", cache.misses},
                {"hit_rate", usage.hit_rate()},
                {"expert_bytes_read", cache.bytes_read},
-               {"disk_bytes", cache.pager.bytes_read},
-               {"disk_bytes_per_token", static_cast<double>(cache.pager.bytes_read) /
-                                            static_cast<double>(std::max<int64_t>(tokens, 1))},
+               {"pager_bytes", cache.pager.bytes_read},
+               {"pager_bytes_per_token", per_token(cache.pager.bytes_read)},
                {"evictions", cache.evictions},
                {"streamed_requests", cache.streamed},
                {"reading_seconds", static_cast<double>(cache.pager.reading_ns) * 1e-9},
                {"retries", cache.pager.retries},
+               {"failovers", cache.pager.failovers},
                {"short_reads", cache.pager.short_reads},
                {"prefetch_used", cache.prefetch_used},
                {"prefetch_used_bytes", cache.prefetch_used_bytes},

@@ -107,6 +107,16 @@ TEST_CASE("a path outside of the mounted group leaves the mount point") {
   CHECK(ResourceLimits::Read(tree.root()).cgroup_limit_bytes == 4 * kGiB);
 }
 
+TEST_CASE("dots inside a group's name are part of it") {
+  FileTree tree;
+  WriteBase(tree, kMountV2, "0::/a..x/..b\n");
+  tree.Write("/sys/fs/cgroup/a..x/memory.max", "2147483648\n");
+  tree.Write("/sys/fs/cgroup/a..x/memory.current", "0\n");
+  tree.Write("/sys/fs/cgroup/a..x/..b/memory.max", "1073741824\n");
+  tree.Write("/sys/fs/cgroup/a..x/..b/memory.current", "0\n");
+  CHECK(ResourceLimits::Read(tree.root()).cgroup_limit_bytes == kGiB);
+}
+
 TEST_CASE("v1: limits, the largest number as none, total_ statistics") {
   FileTree tree;
   WriteBase(tree, kMountV1,

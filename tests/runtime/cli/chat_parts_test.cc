@@ -3,6 +3,7 @@
 #include <string>
 
 #include "runtime/cli/chat_input.h"
+#include "runtime/cli/generation.h"
 #include "runtime/cli/interrupt.h"
 #include "runtime/cli/output.h"
 #include "runtime/cli/think_dimmer.h"
@@ -83,6 +84,17 @@ TEST_CASE("control characters do not reach a terminal") {
   CHECK(ForTerminal("\x1b[2J\x07\x7f") == "\uFFFD[2J\uFFFD\uFFFD");
   CHECK(ForTerminal("\u00e9\u4e2d\u00a0") == "\u00e9\u4e2d\u00a0");
   CHECK(ForTerminal("\u0080x\u009b2J\u009f") == "\uFFFDx\uFFFD2J\uFFFD");
+}
+
+TEST_CASE("a prompt that was stopped counts the tokens that were fed") {
+  Answer answer;
+  answer.stats.stop_reason = StopReason::kInterrupted;
+  answer.stats.prompt_tokens = 10'000;
+  answer.stats.reused_tokens = 100;
+  answer.stats.prefilled_tokens = 50;
+  answer.stats.prefill_seconds = 2.0;
+  const std::string line = StatisticsLine(answer, TokenBytes());
+  CHECK_THAT(line, test::HasText("prefill 25.0 tok/s"));
 }
 
 TEST_CASE("Ctrl-C can be forgotten") {

@@ -1,12 +1,14 @@
 #include "runtime/cli/command_line.h"
 
 #include <CLI/CLI.hpp>
+#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "runtime/cli/interrupt.h"
 #include "runtime/cli/nearest_name.h"
+#include "runtime/cli/option_values.h"
 #include "runtime/cli/token_ids.h"
 #include "tests/support/catch.h"
 #include "tests/support/temp_dir.h"
@@ -26,8 +28,9 @@ std::function<int()> DeclareProbeCommand(CLI::App& app) {
   auto options = std::make_shared<Seen>();
   app.add_option("MODEL,-m,--model", options->positional, "model");
   app.add_option("-p,--prompt", options->text, "text");
-  app.add_option("-n,--predict", options->count, "count");
-  app.add_option("--ubatch-size", options->ubatch, "chunk")->check(CLI::Range(1, 100));
+  app.add_option("-n,--predict", options->count, "count")
+      ->check(WholeNumber(-1, std::numeric_limits<int64_t>::max()));
+  app.add_option("--ubatch-size", options->ubatch, "chunk")->check(WholeNumber(1, 100));
   return [options] {
     g_seen = *options;
     if (options->text == "throw") throw std::runtime_error("two\nlines");
@@ -75,10 +78,25 @@ TEST_CASE("values that look like options are values") {
 TEST_CASE("llama.cpp's short flags of several letters are known, others are not bundles") {
   CHECK(RunWith({"run", "m", "-ub", "64"}) == 0);
   CHECK(g_seen.ubatch == 64);
+  CHECK(RunWith({"run", "m", "-ub=48"}) == 0);
+  CHECK(g_seen.ubatch == 48);
   CHECK(RunWith({"run", "m", "-ngl", "99"}) == 2);  // not -n gl
+  CHECK(RunWith({"run", "m", "-ngl=99"}) == 2);
   CHECK(RunWith({"run", "m", "-n5"}) == 2);
   CHECK(RunWith({"run", "-m", "m"}) == 0);
   CHECK(g_seen.positional == std::vector<std::string>{"m"});
+}
+
+TEST_CASE("whole numbers are decimal and whole") {
+  CHECK(RunWith({"run", "m", "-n", "10"}) == 0);
+  CHECK(g_seen.count == 10);
+  CHECK(RunWith({"run", "m", "-n", "9223372036854775807"}) == 0);
+  CHECK(g_seen.count == std::numeric_limits<int64_t>::max());
+  for (const char* text : {"010", "0x10", "9223372036854775808", "99999999999999999999", "-2",
+                           "1e3", "1.0", "+1", " 1", "1 "}) {
+    CAPTURE(text);
+    CHECK(RunWith({"run", "m", "-n", text}) == 2);
+  }
 }
 
 TEST_CASE("edit distance counts swaps as one") {
@@ -99,6 +117,8 @@ TEST_CASE("the nearest name is found, a far one is not offered") {
   CHECK(NearestName("--top-q", names) == "--top-p");
   CHECK(NearestName("quantize", names).empty());
   CHECK(NearestName("x", names).empty());
+  CHECK(NearestName("rm", names).empty());
+  CHECK(NearestName("rung", names) == "run");
 }
 
 TEST_CASE("token ids are read from the argument and from files") {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "numa/affinity.h"
+#include "tests/runtime/cli/demo_model.h"
 #include "tests/runtime/cli/stoker_process.h"
 #include "tests/support/catch.h"
 #include "tests/support/golden_file.h"
@@ -22,30 +23,6 @@ namespace {
 
 using Json = nlohmann::json;
 using Terminal = StokerProcess::Terminal;
-
-bool Contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
-
-// One model for all cases: 8 layers, 32 experts, a few megabytes.
-struct World {
-  TempDir dir;
-  std::string model;
-  World() : model((dir / "demo.gguf").string()) {
-    // History of chat and the like belong here, not into the user's home.
-    ::setenv("XDG_STATE_HOME", dir.path().c_str(), 1);
-    ::setenv("XDG_CACHE_HOME", dir.path().c_str(), 1);
-    const ProcessResult made =
-        RunStoker({"synth", model, "--preset", "demo", "--hidden", "128", "--expert-hidden", "128",
-                   "--vocab", "1024", "--type", "q8_0"});
-    if (made.exit_code != 0) throw std::runtime_error("synth failed: " + made.err);
-  }
-};
-
-const std::string& Model() {
-  static const World world;
-  return world.model;
-}
 
 TEST_CASE("run streams text to stdout and everything else to stderr") {
   const ProcessResult r =
@@ -118,7 +95,7 @@ TEST_CASE("a traced run replays to its live counters, and its trace converts") {
     if (std::string(mode) != "paged") continue;
     const uint64_t hits =
         stats["prefill"]["hits"].get<uint64_t>() + stats["decode"]["hits"].get<uint64_t>();
-    CHECK(stats["decode"]["disk_bytes"] <= stats["decode"]["process_read_bytes"]);
+    CHECK(stats["decode"]["pager_bytes"] <= stats["decode"]["process_read_bytes"]);
     const ProcessResult sim = RunStoker({"sim", trace, "--as-recorded", "--json"});
     CHECK(Json::parse(sim.out)["rows"][0]["total"]["hits"] == hits);
   }
@@ -329,6 +306,11 @@ TEST_CASE("perplexity against its own base diverges by nothing") {
   REQUIRE(kl.exit_code == 0);
   CHECK(Contains(kl.out, "Mean    KLD:"));
   CHECK(Contains(kl.out, "Same top p: 100.000"));
+  CHECK(Contains(kl.out, "Mean PPL(Q)/PPL(base)         :   1.000000"));
+  CHECK(RunStoker({"perplexity", Model(), "--kl-base", base, "-c", "64"}).exit_code == 0);
+  const ProcessResult other = RunStoker({"perplexity", Model(), "--kl-base", base, "-c", "77"});
+  CHECK(other.exit_code == 2);
+  CHECK(Contains(other.err, "chunks of 64 tokens"));
   const ProcessResult wrong = RunStoker({"perplexity", Model(), "--kl-base", file});
   CHECK(wrong.exit_code == 1);
 }
@@ -422,6 +404,11 @@ TEST_CASE("probe describes the machine") {
   const Json json = Json::parse(r.out);
   CHECK(json["topology"]["n_cpus"].get<int>() >= 1);
   CHECK(json["findings"].is_array());
+  for (const char* key : {"cpu_quota", "cpu_governor", "allocator", "kernel_settings"}) {
+    CAPTURE(key);
+    CHECK(json.contains(key));
+  }
+  CHECK(json["memory"]["may_lock_any"].is_boolean());
 }
 
 TEST_CASE("virtual NUMA nodes give the same bits, resident and paged") {
@@ -468,6 +455,7 @@ TEST_CASE("inspect --placement shows every part, on a machine described from out
   REQUIRE(json.exit_code == 0);
   const Json plan = Json::parse(json.out);
   CHECK(plan["nodes"].size() == 2);
+  CHECK(plan["budget"][0]["bytes"].get<uint64_t>() > 0);
   CHECK(plan["cross_node_bytes_per_token"].get<double>() > 0);
 }
 

@@ -66,13 +66,13 @@ TEST_CASE("a saved base comes back, a damaged one is refused") {
   LogSoftmax(std::vector<float>{0.5f, -3.0f, 1.0f}, &log_probs);
   {
     DivergenceBaseWriter writer(path, {3, 4, 1, 2}, tokens);
-    writer.Add(log_probs);
+    writer.Add(log_probs, 1);
     writer.Commit();
   }
   DivergenceBaseReader reader(path);
   CHECK(reader.tokens() == tokens);
   std::vector<float> back;
-  reader.Next(&back);
+  reader.Next(1, &back);
   for (size_t i = 0; i < 3; ++i) CHECK(test::Near(back[i], log_probs[i], 3e-4));
 
   const std::string bytes = test::ReadFile(path);
@@ -80,6 +80,22 @@ TEST_CASE("a saved base comes back, a damaged one is refused") {
   CHECK_THROWS_AS(DivergenceBaseReader(path), std::runtime_error);
   test::WriteFile(path, "GGUF" + bytes);
   CHECK_THROWS_AS(DivergenceBaseReader(path), std::runtime_error);
+}
+
+TEST_CASE("a base keeps the token that follows as it is, however unlikely") {
+  const test::TempDir dir;
+  const std::string path = (dir / "base").string();
+  const std::vector<float> log_probs = {-1e-3f, -45.6789f, -30.0f};
+  {
+    DivergenceBaseWriter writer(path, {3, 4, 1, 2}, std::vector<int32_t>{0, 1, 2, 1});
+    writer.Add(log_probs, 1);
+    writer.Commit();
+  }
+  DivergenceBaseReader reader(path);
+  std::vector<float> back;
+  reader.Next(1, &back);
+  CHECK(back[1] == log_probs[1]);
+  CHECK(back[2] > -21.0f);  // all others end at 20 below the likeliest
 }
 
 TEST_CASE("logits that are not finite are refused with their position") {
@@ -102,21 +118,22 @@ TEST_CASE("a base never holds NaN") {
   const std::vector<int32_t> tokens = {0, 1, 2, 1};
   const float inf = std::numeric_limits<float>::infinity(), nan = std::nanf("");
   DivergenceBaseWriter writer(path, {3, 4, 1, 2}, tokens);
-  CHECK_THROWS_AS(writer.Add(std::vector<float>{nan, -1.0f, -2.0f}), std::runtime_error);
-  CHECK_THROWS_AS(writer.Add(std::vector<float>{-1.0f, nan, -2.0f}), std::runtime_error);
-  CHECK_THROWS_AS(writer.Add(std::vector<float>{-inf, -inf, -inf}), std::runtime_error);
-  writer.Add(std::vector<float>{-1.0f, -inf, -2.0f});  // An id that is ruled out.
+  CHECK_THROWS_AS(writer.Add(std::vector<float>{nan, -1.0f, -2.0f}, 1), std::runtime_error);
+  CHECK_THROWS_AS(writer.Add(std::vector<float>{-1.0f, nan, -2.0f}, 2), std::runtime_error);
+  CHECK_THROWS_AS(writer.Add(std::vector<float>{-inf, -inf, -inf}, 0), std::runtime_error);
+  CHECK_THROWS_AS(writer.Add(std::vector<float>{-1.0f, -inf, -2.0f}, 1), std::runtime_error);
+  writer.Add(std::vector<float>{-1.0f, -inf, -2.0f}, 0);  // An id that is ruled out.
   writer.Commit();
 
-  // A scale that is not finite: max at byte 40, after header and tokens, step at byte 44.
+  // Not finite: max at byte 40, after header and tokens, step at 44, the token that follows at 48.
   const std::string bytes = test::ReadFile(path);
-  for (const size_t at : {size_t{40}, size_t{44}}) {
+  for (const size_t at : {size_t{40}, size_t{44}, size_t{48}}) {
     std::string damaged = bytes;
     damaged.replace(at, 4, std::string("\x00\x00\xc0\x7f", 4));
     test::WriteFile(path, damaged);
     DivergenceBaseReader reader(path);
     std::vector<float> row;
-    CHECK_THROWS_AS(reader.Next(&row), std::runtime_error);
+    CHECK_THROWS_AS(reader.Next(0, &row), std::runtime_error);
   }
 }
 

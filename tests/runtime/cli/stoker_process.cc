@@ -107,12 +107,20 @@ bool StokerProcess::Pump(int milliseconds) {
   return true;
 }
 
-bool StokerProcess::WaitFor(const std::string& text, int seconds) {
+bool StokerProcess::WaitIn(const std::string& stream, const std::string& text, int seconds) {
   const Clock::time_point end = Clock::now() + std::chrono::seconds(seconds);
-  while (result_.out.find(text) == std::string::npos) {
+  while (stream.find(text) == std::string::npos) {
     if (Clock::now() > end || !Pump(100)) return false;
   }
   return true;
+}
+
+bool StokerProcess::WaitFor(const std::string& text, int seconds) {
+  return WaitIn(result_.out, text, seconds);
+}
+
+bool StokerProcess::WaitForError(const std::string& text, int seconds) {
+  return WaitIn(result_.err, text, seconds);
 }
 
 ProcessResult StokerProcess::Finish(int seconds) {

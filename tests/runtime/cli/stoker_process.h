@@ -38,12 +38,15 @@ class StokerProcess {
   // Reads until `text` was seen in the output (both streams under a pty, else stdout) or `seconds`
   // passed.
   bool WaitFor(const std::string& text, int seconds = 60);
+  // The same of stderr.
+  bool WaitForError(const std::string& text, int seconds = 60);
   // Waits for the end, reading everything. Throws std::runtime_error after `seconds`.
   ProcessResult Finish(int seconds = 60);
   const std::string& out() const { return result_.out; }
 
  private:
   bool Pump(int milliseconds);
+  bool WaitIn(const std::string& stream, const std::string& text, int seconds);
 
   pid_t pid_ = -1;
   int in_ = -1, out_ = -1, err_ = -1;

@@ -113,6 +113,12 @@ TEST_CASE("the type mix is llama-quantize's") {
   const auto mixed = PlanTensors(shape, *FindTypeMix("q4_k_m"), overrides);
   CHECK(TypeOf(mixed, "blk.3.ffn_down_exps.weight") == DType::kQ2_K);
   CHECK(TypeOf(mixed, "blk.3.attn_v.weight") == DType::kQ6_K);
+  // The second never decides, and is no mistake.
+  const std::vector<TypeOverride> both = {{"_exps", DType::kQ2_K}, {"down_exps", DType::kQ6_K}};
+  CHECK(TypeOf(PlanTensors(shape, *FindTypeMix("q4_k_m"), both), "blk.3.ffn_down_exps.weight") ==
+        DType::kQ2_K);
+  const std::vector<TypeOverride> unknown = {{"_exps", DType::kQ2_K}, {"nosuch", DType::kQ6_K}};
+  CHECK_THROWS_WITH(PlanTensors(shape, *FindTypeMix("q4_k_m"), unknown), test::HasText("nosuch"));
 }
 
 TEST_CASE("impossible shapes are refused by the flag's name") {
