@@ -36,6 +36,8 @@ namespace stoker {
 // layer * n_experts + expert: dense, so policies index arrays with it.
 using EntryId = uint32_t;
 inline constexpr EntryId kNoEntry = UINT32_MAX;
+// The most that a model or a trace may have.
+inline constexpr int64_t kMaxEntries = int64_t{1} << 24;
 
 enum class Phase : uint8_t { kPrefill = 0, kDecode = 1 };
 
@@ -59,10 +61,12 @@ struct AccessContext {
 
 struct PolicyConfig {
   int32_t n_layers = 0;   // layers that have experts, 1 .. 4096
-  int32_t n_experts = 0;  // per layer, 1 .. 65536; n_layers * n_experts <= 2^24
+  int32_t n_experts = 0;  // per layer, 1 .. 65536; n_layers * n_experts <= kMaxEntries
   int32_t top_k = 1;      // experts per token and layer
   uint32_t capacity = 0;  // entries the cache can hold, 1 .. n_layers * n_experts
   uint64_t seed = 0;
+  // Policies that one cache is divided among (scope=layer), which share any limit on memory.
+  int32_t n_policies = 1;
   // Relative cost of one miss per layer (bytes read), for cost-aware policies; empty = all equal.
   std::vector<float> layer_cost;
   // Called at most once, from the engine thread, when a plug-in policy had to be put aside.
@@ -100,8 +104,9 @@ class CachePolicy {
   virtual void OnRouterHint(int32_t /*layer*/, std::span<const RouterChoice> /*choices*/) noexcept {
   }
 
-  // A resident entry to give up for `incoming` (which is not resident); kNoEntry only when every
-  // resident entry is pinned. Asking again, or asking and then not evicting, does no harm.
+  // A resident entry to give up for `incoming`, which is not resident, or is kNoEntry when the slot
+  // goes to another layer's policy. Returns kNoEntry only when every resident entry is pinned.
+  // Asking again, or asking and then not evicting, does no harm.
   virtual EntryId Victim(EntryId incoming, PinnedView pinned) noexcept = 0;
 };
 
@@ -114,11 +119,15 @@ struct PolicyChoice {
 };
 
 // spec: "name[:key=value,key=value]", "auto", or "path/to/plugin.so[:key=value]" (any name that
-// contains '/' ). Every policy takes scope=global|layer (default global): with `layer` each layer
-// has its own share of the capacity. Throws std::runtime_error for an unknown name or parameter
-// (naming the nearest and listing all), a value out of range, or a plug-in that does not load;
-// STOKER_CHECKs `config` itself.
+// contains '/'). Every built-in policy but `static` takes scope=global|layer (default global): with
+// `layer` each layer has its own share of the capacity. A plug-in gets every key as its own. Throws
+// std::runtime_error for an unknown name or parameter (naming the nearest and listing all), a value
+// out of range, or a plug-in that does not load; STOKER_CHECKs `config` itself.
 PolicyChoice MakePolicy(std::string_view spec, const PolicyConfig& config);
+
+// The specs of a list "lru,2q:in=0.25,out=0.5,./mine.so:k=v": a piece that has '=' and neither ':'
+// nor '/' before it continues the spec in front. Empty pieces stay, for the caller to refuse.
+std::vector<std::string> SplitPolicySpecs(std::string_view list);
 
 struct PolicyParameterInfo {
   std::string_view key;

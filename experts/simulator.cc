@@ -23,8 +23,14 @@ uint32_t EntriesOf(const TraceHeader& header) {
   return static_cast<uint32_t>(header.n_layers) * header.n_experts;
 }
 
-uint64_t BytesRead(const ReplayCounters& counters) {
-  return counters.miss_bytes + counters.wasted_bytes;
+// Whether a replay that leaves out the first tokens counts anything.
+bool AnyAccessFrom(const Trace& trace, int64_t first_token) {
+  for (size_t i = trace.size(); i-- > 0;) {
+    const TraceRequest request = trace[i];
+    if (request.kind != TraceKind::kDemand || request.accesses.empty()) continue;
+    if (request.token >= first_token) return true;
+  }
+  return false;
 }
 
 void AddUnlessThere(std::vector<std::string>* list, const std::string& text) {
@@ -106,13 +112,16 @@ void AddCapacity(const Trace& trace, const SimulationOptions& options, uint32_t 
   }
   const ReplayCounters lru = report->rows[first].result.total;
   const ReplayCounters best = report->rows.back().result.total;
+  // What was read ahead for nothing is no policy's doing: only misses count.
+  const auto fewer_bytes = [&lru](const ReplayCounters& than_lru) {
+    return static_cast<double>(lru.miss_bytes) - static_cast<double>(than_lru.miss_bytes);
+  };
+  const double gap = fewer_bytes(best);
   for (size_t i = first; i < report->rows.size(); ++i) {
     SimulationRow& row = report->rows[i];
     const ReplayCounters& total = row.result.total;
     row.regret = best.hit_rate() - total.hit_rate();
-    const double gap = static_cast<double>(BytesRead(lru)) - static_cast<double>(BytesRead(best));
-    const double won = static_cast<double>(BytesRead(lru)) - static_cast<double>(BytesRead(total));
-    row.gap_closed = gap > 0.0 ? won / gap : 0.0;
+    row.gap_closed = gap > 0.0 ? fewer_bytes(total) / gap : 0.0;
   }
 }
 
@@ -146,6 +155,11 @@ uint32_t ParseCapacity(std::string_view text, const TraceHeader& header) {
 
 SimulationReport RunSimulation(const Trace& trace, const SimulationOptions& options) {
   SimulationReport report = Describe(trace);
+  if (!AnyAccessFrom(trace, options.replay.skip_tokens)) {
+    throw std::runtime_error("the trace ends before token " +
+                             std::to_string(options.replay.skip_tokens) +
+                             ", up to which nothing is counted; skip fewer tokens");
+  }
   report.policies.push_back("lru");
   for (const std::string& policy : options.policies) {
     if (policy != "belady") AddUnlessThere(&report.policies, policy);

@@ -65,7 +65,8 @@ struct SimulationReport {
   }
 };
 
-// Throws std::runtime_error for a policy or capacity that cannot be, and for an empty trace.
+// Throws std::runtime_error for a policy or capacity that cannot be, for an empty trace, and when
+// all of it is skipped.
 SimulationReport RunSimulation(const Trace& trace, const SimulationOptions& options);
 
 // Replays the trace with the policy, capacity and seed its header names, prefetches included.

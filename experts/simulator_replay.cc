@@ -282,18 +282,35 @@ ReplayResult ReplayBelady(const Trace& trace, uint32_t capacity, const ReplayOpt
   std::vector<uint64_t> pinned_by(n_entries, 0);  // 1 + number of the last request that has it
   std::priority_queue<std::pair<uint64_t, EntryId>> furthest;  // may hold outdated pairs
   std::vector<std::pair<uint64_t, EntryId>> aside;
+  std::vector<std::pair<uint64_t, EntryId>> missed;  // of one request, with their next uses
   uint32_t n_resident = 0;
   uint64_t position = 0;
+  const auto serve = [&](uint64_t next_use, EntryId entry) {
+    due[entry] = next_use;
+    furthest.emplace(next_use, entry);
+  };
   for (size_t r = 0; r < trace.size(); ++r) {
     const TraceRequest request = trace[r];
     if (request.kind != TraceKind::kDemand) continue;
     counting.Tokens(request);
     const uint64_t seen = sees_all ? kNever : horizon.End(request);  // accesses before it are known
-    for (const TraceAccess& access : request.accesses) pinned_by[access.entry] = r + 1;
+    // As for the policies: what is resident when the request is announced is a hit, and hits are
+    // served before misses. So a request that needs more slots than there are takes those of its
+    // own entries that were served.
+    missed.clear();
     for (const TraceAccess& access : request.accesses) {
       const bool hit = resident[access.entry] != 0;
       counting.Access(request, hit);
-      if (!hit && n_resident == capacity) {
+      pinned_by[access.entry] = r + 1;
+      if (hit) {
+        serve(next[position], access.entry);
+      } else {
+        missed.emplace_back(next[position], access.entry);
+      }
+      ++position;
+    }
+    for (const auto& [next_use, missing] : missed) {
+      if (n_resident == capacity) {
         EntryId victim = kNoEntry;
         while (!furthest.empty()) {
           const auto [when, entry] = furthest.top();
@@ -307,7 +324,7 @@ ReplayResult ReplayBelady(const Trace& trace, uint32_t capacity, const ReplayOpt
           if (known) break;
         }
         STOKER_CHECK(!aside.empty());
-        // All belong to this request: the furthest served gives way.
+        // All belong to this request: the furthest gives way.
         if (victim == kNoEntry) victim = aside.front().second;
         resident[victim] = 0;
         --n_resident;
@@ -315,13 +332,9 @@ ReplayResult ReplayBelady(const Trace& trace, uint32_t capacity, const ReplayOpt
         for (const auto& pair : aside) furthest.push(pair);
         aside.clear();
       }
-      if (!hit) {
-        resident[access.entry] = 1;
-        ++n_resident;
-      }
-      due[access.entry] = next[position];
-      furthest.emplace(next[position], access.entry);
-      ++position;
+      resident[missing] = 1;
+      ++n_resident;
+      serve(next_use, missing);
     }
   }
   return counting.result();

@@ -48,7 +48,8 @@ ReplayResult Replay(const Trace& trace, CachePolicy& policy, const PolicyConfig&
                     const ReplayOptions& options);
 
 // The fewest misses possible with `capacity` slots: evicts what is needed again last (Belady, IBM
-// Systems Journal 5(2), 1966), never an expert of the current request. O(n log n) in accesses.
+// Systems Journal 5(2), 1966), never an expert of the current request, but those it has served when
+// it needs more slots than there are. O(n log n) in accesses.
 // Fewest misses is fewest bytes only where all layers' experts have one size. With passes > 0 the
 // future is known only up to the same layer of so many tokens later: what is not needed by then
 // goes first, of it what the whole trace uses least. So this is what guessing that far without an

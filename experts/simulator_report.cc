@@ -11,6 +11,7 @@ namespace stoker {
 namespace {
 
 constexpr double kGiBytes = 1024.0 * 1024.0 * 1024.0;
+constexpr size_t kNameColumns = 28;  // of the table
 
 double Percent(double part, double whole) { return whole > 0.0 ? 100.0 * part / whole : 0.0; }
 
@@ -45,16 +46,15 @@ nlohmann::ordered_json CountersJson(const ReplayCounters& c) {
 void WriteTable(const SimulationReport& report, std::ostream& out) {
   const TraceHeader& h = report.header;
   const auto n_entries = static_cast<double>(report.heat.size());
-  char line[512];
+  char line[512];  // Names, which may be longer, are written beside it.
+  out << "trace: " << h.model;
   std::snprintf(line, sizeof(line),
-                "trace: %s, %d layers x %d experts, top-%d; %" PRIu64 " tokens, %" PRIu64
-                " accesses%s\n"
+                ", %d layers x %d experts, top-%d; %" PRIu64 " tokens, %" PRIu64 " accesses%s\n"
                 "one token cycle: %u experts (%.1f %%); compulsory misses: %" PRIu64
                 " (%.2f %% of accesses); largest request: %u experts\n",
-                h.model.c_str(), h.n_layers, h.n_experts, h.top_k, report.n_tokens,
-                report.n_accesses, report.complete ? "" : " (recording was cut off)",
-                report.token_cycle, Percent(report.token_cycle, n_entries),
-                report.compulsory_misses,
+                h.n_layers, h.n_experts, h.top_k, report.n_tokens, report.n_accesses,
+                report.complete ? "" : " (recording was cut off)", report.token_cycle,
+                Percent(report.token_cycle, n_entries), report.compulsory_misses,
                 Percent(static_cast<double>(report.compulsory_misses),
                         static_cast<double>(report.n_accesses)),
                 report.largest_request);
@@ -67,10 +67,11 @@ void WriteTable(const SimulationReport& report, std::ostream& out) {
   for (size_t c = 0; c < report.capacities.size(); ++c) {
     const SimulationRow& any = report.Row(c, 0);
     std::snprintf(
-        line, sizeof(line), "\ncapacity %u experts = %.1f %% = %s%s\n%-28s %8s %10s %12s %9s %8s\n",
+        line, sizeof(line), "\ncapacity %u experts = %.1f %% = %s%s\n%-*s %8s %10s %12s %9s %8s\n",
         any.capacity, Percent(any.capacity, n_entries), FormatBytes(any.capacity_bytes).c_str(),
-        any.capacity < report.token_cycle ? " (below one token cycle)" : "", "policy", "hit %",
-        "decode %", "GiB/token", "regret", "gap %");
+        any.capacity < report.token_cycle ? " (below one token cycle)" : "",
+        static_cast<int>(kNameColumns), "policy", "hit %", "decode %", "GiB/token", "regret",
+        "gap %");
     out << line;
     for (size_t p = 0; p < report.policies.size(); ++p) {
       const SimulationRow& row = report.Row(c, p);
@@ -78,11 +79,12 @@ void WriteTable(const SimulationReport& report, std::ostream& out) {
       if (row.runs != row.policy) name += " (" + row.runs + ")";
       const ReplayCounters& per_token =
           row.result.decode.tokens > 0 ? row.result.decode : row.result.total;
-      std::snprintf(line, sizeof(line), "%-28s %8.2f %10.2f %12.3f %9.2f %8.1f\n", name.c_str(),
+      if (name.size() < kNameColumns) name.resize(kNameColumns, ' ');
+      std::snprintf(line, sizeof(line), " %8.2f %10.2f %12.3f %9.2f %8.1f\n",
                     100.0 * row.result.total.hit_rate(), 100.0 * row.result.decode.hit_rate(),
                     per_token.bytes_per_token() / kGiBytes, 100.0 * row.regret,
                     100.0 * row.gap_closed);
-      out << line;
+      out << name << line;
     }
   }
   for (const std::string& warning : report.warnings) out << "\nwarning: " << warning << '\n';

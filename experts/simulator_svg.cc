@@ -22,6 +22,8 @@ constexpr double kBottom = 60;
 // Distinct without colour vision too: Okabe and Ito, 2008.
 constexpr std::array<const char*, 8> kColours = {"#000000", "#e69f00", "#56b4e9", "#009e73",
                                                  "#f0e442", "#0072b2", "#d55e00", "#cc79a7"};
+// Solid for the first eight series, then one for each eight more.
+constexpr std::array<const char*, 4> kDashes = {"", "6 3", "2 3", "10 3 2 3"};
 
 std::string Escape(const std::string& text) {
   std::string out;
@@ -100,14 +102,21 @@ class Plot {
     Text(X(x) + 4, kTop + 12, label, "start", 11);
   }
 
-  void Series(const std::string& name, const std::vector<std::pair<double, double>>& points) {
+  // marked: with a dot at each point, so that a single one shows.
+  void Series(const std::string& name, const std::vector<std::pair<double, double>>& points,
+              bool marked) {
     const char* colour = kColours[n_series_ % kColours.size()];
-    const std::string dash = n_series_ < static_cast<int>(kColours.size()) ? "" : "6 3";
+    const char* dash = kDashes[n_series_ / kColours.size() % kDashes.size()];
     svg_ << "<polyline fill=\"none\" stroke-width=\"2\" stroke=\"" << colour
          << "\" stroke-dasharray=\"" << dash << "\" points=\"";
     for (const auto& [x, y] : points) svg_ << Pixels(X(x)) << ',' << Pixels(Y(y)) << ' ';
     svg_ << "\"/>\n";
-    const double y = kTop + 10 + 18.0 * n_series_;
+    for (const auto& [x, y] : points) {
+      if (!marked) break;
+      svg_ << "<circle r=\"3\" cx=\"" << Pixels(X(x)) << "\" cy=\"" << Pixels(Y(y)) << "\" fill=\""
+           << colour << "\"/>\n";
+    }
+    const double y = kTop + 10 + 18.0 * static_cast<double>(n_series_);
     Line(kWidth - kRight + 14, y, kWidth - kRight + 38, y, colour, dash);
     Text(kWidth - kRight + 44, y + 4, name, "start", 12);
     ++n_series_;
@@ -148,7 +157,7 @@ class Plot {
   std::ostringstream svg_;
   double x_max_;
   double y_max_;
-  int n_series_ = 0;
+  size_t n_series_ = 0;
 };
 
 // A curve per policy over capacity in percent of all experts.
@@ -165,7 +174,7 @@ void SweepPlot(const SimulationReport& report, const std::string& title, const s
       points.emplace_back(100.0 * report.capacities[c] / n_entries, value(report.Row(c, p)));
     }
     std::sort(points.begin(), points.end());
-    plot.Series(report.policies[p], points);
+    plot.Series(report.policies[p], points, /*marked=*/true);
   }
   plot.Save(path);
 }
@@ -211,7 +220,7 @@ void ReusePlot(const SimulationReport& report, const std::filesystem::path& path
     points.emplace_back(static_cast<double>(d),
                         100.0 * static_cast<double>(sum) / static_cast<double>(report.n_accesses));
   }
-  plot.Series("global LRU hits these", points);
+  plot.Series("global LRU hits these", points, /*marked=*/false);
   plot.Save(path);
 }
 

@@ -48,7 +48,7 @@ struct TraceRequest {
   int32_t layer = 0;
   int64_t token = 0;  // index of the first token
   uint32_t n_tokens = 1;
-  uint64_t time_us = 0;                        // since the trace began, 0 = no clock
+  uint64_t time_us = 0;                        // when it ended, since the trace began, 0 = no clock
   std::span<const TraceAccess> accesses = {};  // in the order they were announced
   // What the router chose for each token, the top_k that ran and then runner-ups, best first.
   uint16_t routes_per_token = 0;              // 0 = not recorded
@@ -75,7 +75,8 @@ struct TraceHeader {
 class Trace {
  public:
   TraceHeader header;
-  // False when the file has no end record: the recording process died. What is there is valid.
+  // False when the file has no end record: the recording process died, or its disk was full. What
+  // is there is valid; of a block that was cut off nothing is.
   bool complete = true;
 
   void Append(const TraceRequest& request);
@@ -112,7 +113,7 @@ struct SynthOptions {
   int32_t n_layers = 80;
   int32_t n_experts = 32;
   int32_t top_k = 2;
-  int32_t runner_ups = 2;     // recorded after the top_k
+  int32_t runner_ups = 2;     // recorded after the top_k, as far as there are experts
   int64_t prompt_tokens = 0;  // prefilled first, in chunks
   int64_t prefill_chunk = 256;
   int64_t decode_tokens = 1024;

@@ -1,5 +1,6 @@
 #include "experts/trace_export.h"
 
+#include <algorithm>
 #include <cinttypes>
 #include <cstdio>
 #include <deque>
@@ -132,24 +133,31 @@ void ExportPerfetto(const Trace& trace, std::ostream& out) {
   constexpr size_t kWindow = 1000;
   std::deque<bool> recent;
   size_t recent_hits = 0;
-  out << "{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n"
-         "{\"ph\":\"M\",\"pid\":1,\"tid\":1,\"name\":\"thread_name\",\"args\":{\"name\":\"layers\"}"
-         "},\n"
-         "{\"ph\":\"M\",\"pid\":1,\"tid\":2,\"name\":\"thread_name\",\"args\":{\"name\":\"waits\"}"
-         "}";
+  out << "{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n";
+  // Slices of one thread must nest, so each kind of record has one of its own: 1, 2 and 3.
+  constexpr const char* kThreads[] = {"layers", "reads ahead", "protected", "waits"};
+  constexpr int kWaits = 4;
+  for (int thread = 1; thread <= kWaits; ++thread) {
+    out << "{\"ph\":\"M\",\"pid\":1,\"tid\":" << thread
+        << ",\"name\":\"thread_name\",\"args\":{\"name\":\"" << kThreads[thread - 1] << "\"}}"
+        << (thread < kWaits ? ",\n" : "");
+  }
   for (size_t i = 0; i < trace.size(); ++i) {
     const TraceRequest r = trace[i];
-    const uint64_t start = r.time_us != 0 ? r.time_us : i * 1000;
-    uint64_t wait = 0;
+    uint64_t waits = 0;
+    for (const TraceAccess& a : r.accesses) waits += a.wait_us;
+    // A record bears the time of its end. Its waits are drawn before that, one after the other.
+    const uint64_t start = r.time_us != 0 ? r.time_us - std::min(r.time_us, waits) : i * 1000;
+    uint64_t wait = 0;  // so far
     uint64_t bytes = 0;
     size_t misses = 0;
     char text[320];
     for (const TraceAccess& a : r.accesses) {
       if (a.wait_us > 0) {
         std::snprintf(text, sizeof(text),
-                      ",\n{\"ph\":\"X\",\"pid\":1,\"tid\":2,\"ts\":%" PRIu64
+                      ",\n{\"ph\":\"X\",\"pid\":1,\"tid\":%d,\"ts\":%" PRIu64
                       ",\"dur\":%u,\"name\":\"expert %u.%u\",\"args\":{\"bytes\":%u}}",
-                      start + wait, a.wait_us, a.entry / trace.header.n_experts,
+                      kWaits, start + wait, a.wait_us, a.entry / trace.header.n_experts,
                       a.entry % trace.header.n_experts, a.bytes);
         out << text;
       }
@@ -166,11 +174,11 @@ void ExportPerfetto(const Trace& trace, std::ostream& out) {
       }
     }
     std::snprintf(text, sizeof(text),
-                  ",\n{\"ph\":\"X\",\"pid\":1,\"tid\":1,\"ts\":%" PRIu64 ",\"dur\":%" PRIu64
+                  ",\n{\"ph\":\"X\",\"pid\":1,\"tid\":%d,\"ts\":%" PRIu64 ",\"dur\":%" PRIu64
                   ",\"name\":\"%s layer %d\",\"args\":{\"token\":%" PRId64
                   ",\"phase\":\"%s\",\"misses\":%zu,\"bytes\":%" PRIu64 "}}",
-                  start, std::max<uint64_t>(wait, 1), Name(r.kind), r.layer, r.token, Name(r.phase),
-                  misses, bytes);
+                  1 + static_cast<int>(r.kind), start, std::max<uint64_t>(waits, 1), Name(r.kind),
+                  r.layer, r.token, Name(r.phase), misses, bytes);
     out << text;
     if (!recent.empty()) {
       std::snprintf(text, sizeof(text),

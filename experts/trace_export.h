@@ -20,9 +20,9 @@ TraceFormat ParseTraceFormat(std::string_view name);
 // oracleGeneral: libCacheSim's binary rows of 24 bytes, demanded accesses only: u32 time (the
 // token),
 //   u64 object, u32 size, i64 index of the object's next access (-1: none).
-// perfetto: Chrome trace events (ui.perfetto.dev opens them): a slice per record and per wait, and
-//   the hit rate over the last 1000 accesses as a counter. Without a clock in the trace, records
-//   are laid out one per millisecond.
+// perfetto: Chrome trace events (ui.perfetto.dev opens them): a slice per record, as long as its
+//   waits and up to its end, a slice per wait, and the hit rate over the last 1000 accesses as a
+//   counter. Without a clock in the trace, records are laid out one per millisecond.
 void ExportTrace(const Trace& trace, TraceFormat format, std::ostream& out);
 
 }  // namespace stoker

@@ -27,6 +27,7 @@ constexpr size_t kBlockHeaderBytes = 24;
 constexpr size_t kRecordBytes = 32;
 constexpr size_t kAccessBytes = 24;
 constexpr size_t kRouteBytes = 6;
+static_assert(kRecordBytes + kMaxTraceAccesses * kAccessBytes <= kTraceBlockBytes);
 // Level 1 compresses a block in a few milliseconds, once per hundred tokens or so.
 constexpr int kZstdLevel = 1;
 
@@ -267,8 +268,8 @@ void TraceReader::Fail(uint64_t offset, const std::string& what) const {
                            what);
 }
 
-void TraceReader::ReadExactly(void* data, size_t bytes, const char* what) {
-  if (bytes > file_bytes_ - offset_) Fail(offset_, std::string("file ends within ") + what);
+// The file has them, unless somebody shortens it now.
+void TraceReader::ReadExactly(void* data, size_t bytes) {
   auto* at = static_cast<std::byte*>(data);
   while (bytes > 0) {
     const ssize_t got = ::pread(fd_.get(), at, bytes, static_cast<off_t>(offset_));
@@ -283,7 +284,8 @@ void TraceReader::ReadExactly(void* data, size_t bytes, const char* what) {
 
 void TraceReader::ReadHeader() {
   std::byte preamble[kPreambleBytes];
-  ReadExactly(preamble, sizeof(preamble), "the header");
+  if (file_bytes_ < sizeof(preamble)) Fail(0, "file ends within the header");
+  ReadExactly(preamble, sizeof(preamble));
   if (std::memcmp(preamble, kMagic, sizeof(kMagic)) != 0) Fail(0, "not a trace file");
   const auto version = LoadLe<uint32_t>(preamble + 8);
   if (version != kVersion) {
@@ -295,7 +297,7 @@ void TraceReader::ReadHeader() {
     Fail(12, "header of " + std::to_string(bytes) + " bytes");
   }
   std::vector<std::byte> payload(bytes);
-  ReadExactly(payload.data(), bytes, "the header");
+  ReadExactly(payload.data(), bytes);
   if (LoadLe<uint64_t>(payload.data() + bytes - 8) != XXH3_64bits(payload.data(), bytes - 8)) {
     Fail(kPreambleBytes, "header checksum does not match");
   }
@@ -312,7 +314,7 @@ void TraceReader::ReadHeader() {
   if (!unpacker.ok()) Fail(kPreambleBytes, "header is too short");
   if (header_.n_layers < 1 || header_.n_layers > 4096 || header_.n_experts < 1 ||
       header_.n_experts > 65536 || header_.top_k < 1 || header_.top_k > header_.n_experts ||
-      static_cast<int64_t>(header_.n_layers) * header_.n_experts > int64_t{1} << 24) {
+      static_cast<int64_t>(header_.n_layers) * header_.n_experts > kMaxEntries) {
     Fail(kPreambleBytes + 8, "impossible shape: " + std::to_string(header_.n_layers) +
                                  " layers of " + std::to_string(header_.n_experts) +
                                  " experts, top-" + std::to_string(header_.top_k));
@@ -330,10 +332,11 @@ void TraceReader::ReadHeader() {
 }
 
 bool TraceReader::ReadBlock() {
-  if (complete_ || offset_ == file_bytes_) return false;
   block_offset_ = offset_;
   std::byte head[kBlockHeaderBytes];
-  ReadExactly(head, sizeof(head), "a block header");
+  // At the end, or within the header that was being written when the recording stopped.
+  if (complete_ || sizeof(head) > file_bytes_ - offset_) return false;
+  ReadExactly(head, sizeof(head));
   const auto kind = LoadLe<uint32_t>(head);
   const auto raw = LoadLe<uint32_t>(head + 4);
   const auto stored = LoadLe<uint32_t>(head + 8);
@@ -348,9 +351,12 @@ bool TraceReader::ReadBlock() {
                             std::to_string(raw) + "; the limit is " +
                             std::to_string(kTraceBlockBytes));
   }
-  if (stored > file_bytes_ - offset_) Fail(block_offset_, "file ends within this block");
+  if (stored > file_bytes_ - offset_) {
+    offset_ = file_bytes_;  // Nothing more to read, however often the caller asks.
+    return false;
+  }
   stored_.resize(stored);
-  ReadExactly(stored_.data(), stored, "a block");
+  ReadExactly(stored_.data(), stored);
   if (XXH3_64bits(stored_.data(), stored) != checksum) {
     Fail(block_offset_, "block checksum does not match");
   }

@@ -20,6 +20,10 @@ namespace stoker {
 
 // Records per block are bounded by this, and so is what a reader allocates for one.
 inline constexpr size_t kTraceBlockBytes = size_t{1} << 20;
+// What one record can hold: it fits a block with its 32 bytes and the 24 of each access.
+inline constexpr size_t kMaxTraceAccesses = (kTraceBlockBytes - 32) / 24;
+// Of one trace, unless a caller says otherwise.
+inline constexpr uint64_t kMaxTraceMemory = uint64_t{8} << 30;
 
 class TraceWriter {
  public:
@@ -62,8 +66,9 @@ class TraceWriter {
   bool closed_ = false;
 };
 
-// Errors are std::runtime_error "trace FILE: offset N: what is wrong". Memory is bounded by two
-// blocks and one record, whatever the file says.
+// Errors are std::runtime_error "trace FILE: offset N: what is wrong". A file that ends within a
+// block is a recording that was cut off there: no error, and no records of that block. Memory is
+// bounded by two blocks and one record, whatever the file says.
 class TraceReader {
  public:
   explicit TraceReader(const std::filesystem::path& path);
@@ -79,7 +84,7 @@ class TraceReader {
 
  private:
   [[noreturn]] void Fail(uint64_t offset, const std::string& what) const;
-  void ReadExactly(void* data, size_t bytes, const char* what);
+  void ReadExactly(void* data, size_t bytes);
   void ReadHeader();
   bool ReadBlock();
   void ParseRecord(TraceRequest* request);
@@ -105,7 +110,7 @@ bool IsTraceFile(const std::filesystem::path& path);
 
 // The whole file in memory. Throws as TraceReader does, and when the records need more than
 // `max_bytes` of memory.
-Trace LoadTrace(const std::filesystem::path& path, uint64_t max_bytes = uint64_t{8} << 30);
+Trace LoadTrace(const std::filesystem::path& path, uint64_t max_bytes = kMaxTraceMemory);
 void SaveTrace(const Trace& trace, const std::filesystem::path& path, bool compress = true);
 
 }  // namespace stoker

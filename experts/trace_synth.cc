@@ -1,10 +1,13 @@
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <numeric>
 #include <random>
 #include <stdexcept>
 
 #include "experts/trace.h"
+#include "experts/trace_io.h"
+#include "numa/bytes.h"
 
 namespace stoker {
 namespace {
@@ -18,11 +21,28 @@ void CheckRange(const char* name, double value, double min, double max) {
   }
 }
 
+// An upper bound of the bytes of memory that the trace takes.
+double MemoryBound(const SynthOptions& o) {
+  constexpr double kRecordBytes = 64;
+  const auto pass_bytes = [&o](double n_tokens) {
+    const double accesses = std::min<double>(o.n_experts, n_tokens * o.top_k);
+    const double routes = n_tokens * std::min(o.n_experts, o.top_k + o.runner_ups);
+    return o.n_layers *
+           (kRecordBytes + accesses * sizeof(TraceAccess) + routes * sizeof(RouterChoice));
+  };
+  const auto chunk =
+      static_cast<double>(std::max<int64_t>(1, std::min(o.prefill_chunk, o.prompt_tokens)));
+  return std::ceil(static_cast<double>(o.prompt_tokens) / chunk) * pass_bytes(chunk) +
+         static_cast<double>(o.decode_tokens) * pass_bytes(1);
+}
+
+// What a trace file cannot hold is refused here, before the work.
 void CheckOptions(const SynthOptions& o) {
   CheckRange("layers", o.n_layers, 1, 4096);
-  CheckRange("experts", o.n_experts, 1, 65536);
-  CheckRange("top-k", o.top_k, 1, o.n_experts);
-  CheckRange("runner-ups", o.runner_ups, 0, o.n_experts - o.top_k);
+  CheckRange("experts", o.n_experts, 1,
+             std::min<double>(65536, static_cast<double>(kMaxEntries / o.n_layers)));
+  CheckRange("top-k", o.top_k, 1, std::min<double>(o.n_experts, kMaxTraceAccesses));
+  CheckRange("runner-ups", o.runner_ups, 0, UINT16_MAX - o.top_k);
   CheckRange("prompt tokens", static_cast<double>(o.prompt_tokens), 0, 1e8);
   CheckRange("prefill chunk", static_cast<double>(o.prefill_chunk), 1, 65536);
   CheckRange("decode tokens", static_cast<double>(o.decode_tokens), 0, 1e8);
@@ -31,6 +51,16 @@ void CheckOptions(const SynthOptions& o) {
   CheckRange("phase tokens", o.phase_tokens, 0, 1e9);
   CheckRange("phase strength", o.phase_strength, 0, 100);
   CheckRange("expert bytes", static_cast<double>(o.expert_bytes), 1, UINT32_MAX);
+  const int64_t chunk = std::min(o.prefill_chunk, o.prompt_tokens);
+  CheckRange("experts of one prefill chunk",
+             static_cast<double>(std::min<int64_t>(o.n_experts, chunk * o.top_k)), 0,
+             kMaxTraceAccesses);
+  if (const double bytes = MemoryBound(o); bytes > static_cast<double>(kMaxTraceMemory)) {
+    throw std::runtime_error("trace synth: takes up to " +
+                             FormatBytes(static_cast<uint64_t>(std::min(bytes, 1e18))) +
+                             " of memory, the limit is " + FormatBytes(kMaxTraceMemory) +
+                             "; make fewer tokens");
+  }
 }
 
 // The router of all layers: hands out the ordered choices of one token in one layer.
@@ -129,8 +159,10 @@ void CollectAccesses(const SynthOptions& options, int32_t layer,
 
 }  // namespace
 
-Trace TraceFromSynth(const SynthOptions& options) {
-  CheckOptions(options);
+Trace TraceFromSynth(const SynthOptions& wanted) {
+  CheckOptions(wanted);
+  SynthOptions options = wanted;
+  options.runner_ups = std::min(wanted.runner_ups, wanted.n_experts - wanted.top_k);
   Trace trace;
   trace.header.n_layers = options.n_layers;
   trace.header.n_experts = options.n_experts;

@@ -22,11 +22,16 @@ static void* mru_create(const stoker_policy_config* config, const stoker_policy_
                         size_t n_params, char* error, size_t error_bytes) {
   long skip = 0;
   for (size_t i = 0; i < n_params; ++i) {
+    const char* value = params[i].value;
     if (strcmp(params[i].key, "skip") != 0) {
       snprintf(error, error_bytes, "unknown parameter %s; known: skip", params[i].key);
       return NULL;
     }
-    skip = strtol(params[i].value, NULL, 10);
+    skip = strlen(value) == strspn(value, "0123456789") ? strtol(value, NULL, 10) : -1;
+    if (*value == '\0' || skip < 0 || skip > 1000000) {
+      snprintf(error, error_bytes, "skip=%s is not a whole number in 0 .. 1000000", value);
+      return NULL;
+    }
   }
   struct mru* mru = calloc(1, sizeof *mru);
   mru->n_entries = (uint32_t)config->n_layers * (uint32_t)config->n_experts;
@@ -70,6 +75,5 @@ static uint32_t mru_victim(void* state, uint32_t incoming, const uint8_t* pinned
 
 static const stoker_policy_plugin kPlugin = {STOKER_POLICY_ABI_VERSION, "mru", mru_create,
     mru_destroy, mru_on_access, mru_on_insert, mru_on_erase, mru_victim};
-
 
 const stoker_policy_plugin* stoker_policy_plugin_entry(void) { return &kPlugin; }

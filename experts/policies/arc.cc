@@ -45,8 +45,8 @@ class Arc final : public CachePolicy {
   }
   EntryId Victim(EntryId incoming, PinnedView pinned) noexcept override {
     const double t1 = lists_.size(kT1);
-    const bool from_t1 =
-        t1 >= 1 && (t1 > target_ || (t1 >= target_ && lists_.ListOf(incoming) == kB2));
+    const bool in_b2 = incoming != kNoEntry && lists_.ListOf(incoming) == kB2;
+    const bool from_t1 = t1 >= 1 && (t1 > target_ || (t1 >= target_ && in_b2));
     const EntryId entry = lists_.OldestUnpinned(from_t1 ? kT1 : kT2, pinned);
     return entry != kNoEntry ? entry : lists_.OldestUnpinned(from_t1 ? kT2 : kT1, pinned);
   }

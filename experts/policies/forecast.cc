@@ -44,7 +44,7 @@ constexpr float kFewVisits = 200.0F;      // that chances are learned in
 constexpr uint32_t kNeverUsed = 64;       // recency at the start; only its logarithm is used
 // How many visits the long average counts as, where pairs are counted.
 constexpr float kPairPrior = 40.0F;
-constexpr uint64_t kMostPairs = uint64_t{1} << 24;
+constexpr uint64_t kMostPairs = uint64_t{1} << 24;  // of all policies of one cache
 constexpr float kMaxFollowWeight = 3.0F;
 // Log scores are bounded so that a saturated softmax does not swamp the rest.
 constexpr float kMinLogScore = -6.0F;
@@ -73,7 +73,7 @@ class Forecast final : public CachePolicy {
         used_(config.n_experts, 0),
         score_(config.n_experts, 0.0F),
         unlisted_(config.n_experts, 0),
-        pairs_(uint64_t{config.n_entries()} * config.n_experts <= kMostPairs),
+        pairs_(uint64_t{config.n_entries()} * config.n_experts * config.n_policies <= kMostPairs),
         followed_(pairs_ ? size_t{config.n_entries()} * config.n_experts : 0, 0.0F),
         n_followed_(config.n_entries(), 0.0F),
         last_used_(config.n_layers),

@@ -22,6 +22,7 @@ class PerLayer final : public CachePolicy {
       share_.push_back(config.capacity / n_layers + (layer < config.capacity % n_layers ? 1 : 0));
       PolicyConfig inner = config;
       inner.n_layers = 1;
+      inner.n_policies = config.n_layers;
       inner.capacity = std::max<uint32_t>(1, share_.back());
       inner.seed = config.seed + layer;
       inner.layer_cost.clear();
@@ -60,8 +61,10 @@ class PerLayer final : public CachePolicy {
     }
     for (uint32_t turn = 0; turn < size_.size(); ++turn) {
       const uint32_t l = (layer + turn) % static_cast<uint32_t>(size_.size());
+      // Another layer's policy would take the number for an entry of its own.
+      const EntryId coming = l == own ? incoming % n_experts_ : kNoEntry;
       const EntryId expert =
-          inner_[l]->Victim(incoming % n_experts_, pinned.subspan(l * n_experts_, n_experts_));
+          inner_[l]->Victim(coming, pinned.subspan(l * n_experts_, n_experts_));
       if (expert != kNoEntry) return l * n_experts_ + expert;
     }
     return kNoEntry;

@@ -117,15 +117,17 @@ class PluginPolicy final : public CachePolicy {
  private:
   void Fail(EntryId victim, PinnedView pinned) noexcept {
     faulty_ = true;
-    const char* why = victim == kNoEntry     ? "named none though one is evictable"
-                      : victim >= n_entries_ ? "is out of range"
-                      : pinned[victim] != 0  ? "is pinned"
-                                             : "is not resident";
+    char fault[64] = "named no victim though one is evictable";
+    if (victim != kNoEntry) {
+      std::snprintf(fault, sizeof(fault), "victim %u %s", victim,
+                    victim >= n_entries_  ? "is out of range"
+                    : pinned[victim] != 0 ? "is pinned"
+                                          : "is not resident");
+    }
     char text[512];
     std::snprintf(text, sizeof(text),
-                  "policy plug-in %s: victim %u %s; lru goes on in its place for the rest of the "
-                  "run",
-                  path_.c_str(), victim, why);
+                  "policy plug-in %s: %s; lru goes on in its place for the rest of the run",
+                  path_.c_str(), fault);
     try {
       if (on_fault_) {
         on_fault_(text);

@@ -6,9 +6,10 @@
 // among equals the least recently used. What is not in the hot set thus only passes through the
 // slots the hot set leaves.
 
+#include <algorithm>
 #include <cerrno>
-#include <charconv>
-#include <cstring>
+#include <cstdio>
+#include <filesystem>
 #include <fstream>
 #include <stdexcept>
 #include <system_error>
@@ -60,6 +61,9 @@ std::vector<double> CountsFromTrace(const std::string& path, const PolicyConfig&
 }
 
 std::vector<double> CountsFromText(const std::string& path, const PolicyConfig& config) {
+  if (std::filesystem::is_directory(path)) {
+    throw std::runtime_error("policy static: " + path + " is a directory");
+  }
   std::ifstream file(path);
   if (!file) throw std::system_error(errno, std::generic_category(), "policy static: " + path);
   std::vector<double> counts(config.n_entries(), 0.0);
@@ -93,8 +97,13 @@ std::unique_ptr<CachePolicy> MakeStatic(const PolicyConfig& config, const Policy
         "policy static: needs from=FILE, a trace or 'layer expert count' "
         "lines; record one with --trace FILE");
   }
-  return std::make_unique<Static>(
-      config, IsTraceFile(from) ? CountsFromTrace(from, config) : CountsFromText(from, config));
+  std::vector<double> counts =
+      IsTraceFile(from) ? CountsFromTrace(from, config) : CountsFromText(from, config);
+  // Without any this would be LRU under another name.
+  if (std::none_of(counts.begin(), counts.end(), [](double count) { return count > 0.0; })) {
+    throw std::runtime_error("policy static: " + from + " counts no use of any expert");
+  }
+  return std::make_unique<Static>(config, std::move(counts));
 }
 
 }  // namespace stoker

@@ -30,23 +30,6 @@ std::string RefuseNan(const std::string& text) {
   return std::isnan(std::strtof(text.c_str(), nullptr)) ? text + " is not a number" : "";
 }
 
-// The name and the parameters of a policy. Plug-ins and `static` read files, whose faults are not
-// the command line's.
-void CheckPolicy(const std::string& spec) {
-  const std::string name = spec.substr(0, spec.find(':'));
-  if (spec.find('/') != spec.npos || name == "static") return;
-  PolicyConfig any;
-  any.n_layers = 2;
-  any.n_experts = 4;
-  any.top_k = 2;
-  any.capacity = any.n_entries();
-  try {
-    MakePolicy(spec, any);
-  } catch (const std::runtime_error& error) {
-    throw UsageError(fmt::format("--policy: {}", error.what()));
-  }
-}
-
 // What was asked for and has no part in how the model runs.
 void PrintUnused(const Engine& engine) {
   const EngineOptions& options = engine.options();
@@ -69,6 +52,21 @@ void PrintUnused(const Engine& engine) {
 }
 
 }  // namespace
+
+void CheckPolicy(const std::string& spec) {
+  const std::string name = spec.substr(0, spec.find(':'));
+  if (spec.find('/') != spec.npos || name == "static") return;
+  PolicyConfig any;
+  any.n_layers = 2;
+  any.n_experts = 4;
+  any.top_k = 2;
+  any.capacity = any.n_entries();
+  try {
+    MakePolicy(spec, any);
+  } catch (const std::runtime_error& error) {
+    throw UsageError(fmt::format("--policy: {}", error.what()));
+  }
+}
 
 void AddModelPath(CLI::App& app, std::string* path) {
   app.add_option("-m,--model,MODEL", *path, "a .gguf file (any part of a split set) or a directory")

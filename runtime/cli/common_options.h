@@ -53,6 +53,9 @@ void RequireModelPath(const std::string& path);
 
 // The choice of --numa; throws UsageError.
 NumaChoice ParseNuma(const std::string& text);
+// Throws UsageError for a policy's wrong name or parameters. Plug-ins and `static` read files,
+// whose faults are not the command line's: they pass.
+void CheckPolicy(const std::string& spec);
 
 struct SamplingOptions {
   SamplerOptions sampler;

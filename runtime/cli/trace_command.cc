@@ -3,16 +3,24 @@
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
 
-#include <fstream>
+#include <algorithm>
+#include <filesystem>
+#include <functional>
 #include <memory>
-#include <sstream>
+#include <ostream>
+#include <streambuf>
 #include <string>
+#include <string_view>
 #include <system_error>
+#include <utility>
+#include <vector>
 
 #include "experts/trace_export.h"
 #include "experts/trace_io.h"
+#include "mmap/atomic_file.h"
 #include "numa/bytes.h"
 #include "runtime/cli/command_line.h"
+#include "runtime/cli/option_values.h"
 #include "runtime/cli/output.h"
 
 namespace stoker {
@@ -21,22 +29,63 @@ namespace {
 struct TraceOptions {
   std::string action, file, to = "csv", out, expert_bytes;
   SynthOptions synth;
+  // Options that only one action has, by its name.
+  std::vector<std::pair<std::string, const CLI::Option*>> owned;
 };
 
+using WritePiece = std::function<void(std::string_view)>;
+
+// Hands on what a stream writes, in pieces of this size. What `write` throws reaches the writer of
+// a stream that has badbit among its exceptions.
+class PieceBuffer final : public std::streambuf {
+ public:
+  explicit PieceBuffer(WritePiece write) : write_(std::move(write)), piece_(kPieceBytes) {
+    setp(piece_.data(), piece_.data() + piece_.size());
+  }
+
+ protected:
+  int_type overflow(int_type c) override {
+    sync();
+    if (!traits_type::eq_int_type(c, traits_type::eof())) sputc(traits_type::to_char_type(c));
+    return traits_type::not_eof(c);
+  }
+  int sync() override {
+    write_({pbase(), static_cast<size_t>(pptr() - pbase())});
+    setp(piece_.data(), piece_.data() + piece_.size());
+    return 0;
+  }
+
+ private:
+  static constexpr size_t kPieceBytes = size_t{1} << 16;
+
+  WritePiece write_;
+  std::vector<char> piece_;
+};
+
+void StreamExport(const Trace& trace, TraceFormat format, WritePiece write) {
+  PieceBuffer buffer(std::move(write));
+  std::ostream out(&buffer);
+  out.exceptions(std::ios::badbit);
+  ExportTrace(trace, format, out);
+}
+
 int Export(const TraceOptions& options) {
+  const bool to_stdout = options.out.empty() || options.out == "-";
+  std::error_code absent;
+  if (!to_stdout && std::filesystem::equivalent(options.file, options.out, absent)) {
+    throw UsageError(fmt::format("-o {} is the trace itself; name another file", options.out));
+  }
   const TraceFormat format = ParseTraceFormat(options.to);
   const Trace trace = LoadTrace(options.file);
   if (!trace.complete) PrintNote(fmt::format("note: {} was cut off", options.file));
-  if (!options.out.empty() && options.out != "-") {
-    std::ofstream out(options.out, std::ios::binary | std::ios::trunc);
-    if (!out) throw std::system_error(errno, std::generic_category(), options.out);
-    ExportTrace(trace, format, out);
+  if (to_stdout) {
+    TextOutput output;
+    StreamExport(trace, format, [&output](std::string_view piece) { output.Write(piece); });
     return kExitDone;
   }
-  std::ostringstream text;
-  ExportTrace(trace, format, text);
-  TextOutput output;
-  output.Write(text.str());
+  AtomicFile file(options.out);
+  StreamExport(trace, format, [&file](std::string_view piece) { file.Write(piece); });
+  file.Commit();
   return kExitDone;
 }
 
@@ -90,6 +139,11 @@ int ShowInfo(const TraceOptions& options) {
 }
 
 int RunTrace(const TraceOptions& options) {
+  for (const auto& [action, option] : options.owned) {
+    if (action != options.action && option->count() > 0) {
+      throw UsageError(fmt::format("{} is for `trace {}`", option->get_name(), action));
+    }
+  }
   if (options.action == "export") return Export(options);
   if (options.action == "synth") return Synth(options);
   return ShowInfo(options);
@@ -107,33 +161,32 @@ std::function<int()> DeclareTrace(CLI::App& app) {
   app.add_option("FILE", options->file, "the trace to read, or with synth to write")
       ->required()
       ->type_name("");
-  app.add_option("--to", options->to, "export: csv, jsonl, oracleGeneral or perfetto")
+  const auto add = [&](const char* action, const char* names, auto& value, const char* help) {
+    CLI::Option* const option =
+        app.add_option(names, value, fmt::format("{}: {}", action, help));
+    options->owned.emplace_back(action, option);
+    return option;
+  };
+  add("export", "--to", options->to, "csv, jsonl, oracleGeneral or perfetto")
       ->check(CLI::IsMember({"csv", "jsonl", "oracleGeneral", "perfetto"}))
       ->capture_default_str()
       ->type_name("FORMAT");
-  app.add_option("-o,--output", options->out, "export: where to; default: stdout")
-      ->type_name("FILE");
-  app.add_option("--layers", synth.n_layers, "synth: layers")->capture_default_str();
-  app.add_option("--experts", synth.n_experts, "synth: experts per layer")->capture_default_str();
-  app.add_option("--top-k", synth.top_k, "synth: experts per token and layer")
+  add("export", "-o,--output", options->out, "where to; default: stdout")->type_name("FILE");
+  add("synth", "--layers", synth.n_layers, "layers")->capture_default_str();
+  add("synth", "--experts", synth.n_experts, "experts per layer")->capture_default_str();
+  add("synth", "--top-k", synth.top_k, "experts per token and layer")->capture_default_str();
+  add("synth", "-p,--prompt-tokens", synth.prompt_tokens, "tokens prefilled first")
       ->capture_default_str();
-  app.add_option("-p,--prompt-tokens", synth.prompt_tokens, "synth: tokens prefilled first")
+  add("synth", "-n,--tokens", synth.decode_tokens, "tokens decoded")->capture_default_str();
+  add("synth", "--zipf", synth.zipf, "skew of popularity; 0: balanced")->capture_default_str();
+  add("synth", "--locality", synth.locality, "how much of a choice stays, 0 to 1")
       ->capture_default_str();
-  app.add_option("-n,--tokens", synth.decode_tokens, "synth: tokens decoded")
+  add("synth", "--phase-tokens", synth.phase_tokens, "mean length of a phase; 0: one")
       ->capture_default_str();
-  app.add_option("--zipf", synth.zipf, "synth: skew of popularity; 0: balanced")
+  add("synth", "--phase-strength", synth.phase_strength, "how much a phase changes")
       ->capture_default_str();
-  app.add_option("--locality", synth.locality, "synth: how much of a choice stays, 0 to 1")
-      ->capture_default_str();
-  app.add_option("--phase-tokens", synth.phase_tokens, "synth: mean length of a phase; 0: one")
-      ->capture_default_str();
-  app.add_option("--phase-strength", synth.phase_strength, "synth: how much a phase changes")
-      ->capture_default_str();
-  app.add_option("--expert-bytes", options->expert_bytes, "synth: size of one expert")
-      ->type_name("SIZE");
-  app.add_option("-s,--seed", synth.seed, "synth: seed")
-      ->check(CLI::Range(int64_t{0}, INT64_MAX))
-      ->capture_default_str();
+  add("synth", "--expert-bytes", options->expert_bytes, "size of one expert")->type_name("SIZE");
+  options->owned.emplace_back("synth", AddSeed(app, &synth.seed, "synth: seed"));
   return [options] { return RunTrace(*options); };
 }
 

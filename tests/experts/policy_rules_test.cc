@@ -116,6 +116,51 @@ TEST_CASE("wtinylfu lets the rarer one of window and main leave") {
   CHECK(cache.Use(f) == a);  // 4 uses against a's 3
 }
 
+// A request of two experts, neither of which can be given up for the other.
+void UseTogether(PolicyDriver& cache, EntryId x, EntryId y) {
+  for (const EntryId entry : {x, y}) cache.Pin(entry, true);
+  cache.UseAll({x, y});
+  for (const EntryId entry : {x, y}) cache.Pin(entry, false);
+}
+
+TEST_CASE("wtinylfu lets newcomers into main by duels only, however many a request brings") {
+  PolicyDriver cache("wtinylfu:window=0.25", SmallConfig(4));  // a window of one
+  cache.UseAll({a, a, a, b, b, b, c, c, c, d});                // window d; probation a b c
+  UseTogether(cache, e, f);  // d loses to a; then the window is pinned and a has to go
+  CHECK(cache.Has(f));
+  UseTogether(cache, 6, 7);
+  CHECK(!cache.Has(e));  // one use is not enough for main
+  CHECK(!cache.Has(f));
+  CHECK(cache.Has(b));
+  cache.Use(a);  // with four uses it wins when its turn comes
+  for (EntryId entry = 8; entry < 16; ++entry) cache.Use(entry);
+  for (const EntryId entry : {a, b, c}) CHECK(cache.Has(entry));
+}
+
+TEST_CASE("wtinylfu's window holds what a token needs of a layer") {
+  PolicyConfig config = SmallConfig(5);
+  config.top_k = 2;
+  PolicyDriver cache("wtinylfu", config);
+  cache.UseAll({a, a, b, b, c, c, d, e});  // window d e; probation a b c
+  UseTogether(cache, f, 6);
+  CHECK(!cache.Has(d));
+  CHECK(!cache.Has(e));
+  for (const EntryId entry : {a, b, c}) CHECK(cache.Has(entry));
+}
+
+TEST_CASE("wtinylfu's main part grows again after requests that took all of it") {
+  PolicyDriver cache("wtinylfu:window=0.25", SmallConfig(4));
+  cache.UseAll({a, b, c, d});
+  for (EntryId entry = 4; entry < 8; ++entry) cache.Pin(entry, true);
+  cache.UseAll({4, 5, 6, 7});  // all of it window now
+  for (EntryId entry = 4; entry < 8; ++entry) cache.Pin(entry, false);
+  cache.UseAll({4, 4, 5, 5, 6, 6, 7});
+  for (EntryId entry = 8; entry < 16; ++entry) cache.Use(entry);
+  int n_left = 0;
+  for (EntryId entry = 4; entry < 8; ++entry) n_left += cache.Has(entry) ? 1 : 0;
+  CHECK(n_left == 3);  // as many as main holds
+}
+
 TEST_CASE("gdsf weighs uses with the cost of a miss") {
   PolicyConfig config = SmallConfig(2, 2, 4);
   config.layer_cost = {1.0F, 3.0F};
@@ -169,6 +214,15 @@ TEST_CASE("static keeps the recorded hot set") {
   CHECK_THROWS_WITH(MakePolicy("static:from=" + (dir / "bad.txt").string(), SmallConfig(3)),
                     test::HasText("line 2"));
   CHECK_THROWS_WITH(MakePolicy("static", SmallConfig(3)), test::HasText("from=FILE"));
+  // What holds no counts would make it LRU.
+  const std::string here = dir.path().string();
+  CHECK_THROWS_WITH(MakePolicy("static:from=" + here, SmallConfig(3)),
+                    test::HasText(here) && test::HasText("is a directory"));
+  for (const char* text : {"", "# layer expert count\n", "0 0 0\n"}) {
+    test::WriteFile(dir / "empty.txt", text);
+    CHECK_THROWS_WITH(MakePolicy("static:from=" + (dir / "empty.txt").string(), SmallConfig(3)),
+                      test::HasText("empty.txt") && test::HasText("no use"));
+  }
 }
 
 TEST_CASE("forecast learns who comes back") {
@@ -207,6 +261,15 @@ TEST_CASE("per-layer scope gives every layer its share") {
   CHECK(uneven.Use(8) == 0);
   CHECK(uneven.Use(9) == 1);
   CHECK(uneven.Use(10) == 8);
+}
+
+TEST_CASE("a layer that gives a slot to another is not asked about an expert of its own") {
+  PolicyDriver cache("arc:scope=layer", SmallConfig(4, 2, 8));  // two slots per layer
+  cache.UseAll({9, 0, 1, 2, 0, 1});                             // layer 0: T1 2, T2 1 0
+  CHECK(cache.Use(3) == 2);
+  CHECK(cache.Use(2) == 0);  // found in B1: one may stay in T1; T1 3, T2 2 1, B2 0
+  // Of the same number as 0, which the history of layer 0 remembers: that would take 3.
+  CHECK(cache.Use(8) == 1);
 }
 
 }  // namespace

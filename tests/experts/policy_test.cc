@@ -1,7 +1,10 @@
 // What holds for every policy (invariants under random requests), the factory and its errors, and
 // plug-ins with their guard.
 
+#include <unistd.h>
+
 #include <cstdlib>
+#include <fstream>
 #include <random>
 #include <set>
 
@@ -119,6 +122,34 @@ TEST_CASE("the factory names what it does not know, the nearest, and everything 
   CHECK_THROWS_WITH(MakePolicy("", config), test::HasText("unknown policy"));
 }
 
+TEST_CASE("a list of specs is split where one ends, not within") {
+  using Specs = std::vector<std::string>;
+  CHECK(SplitPolicySpecs("lru") == Specs{"lru"});
+  CHECK(SplitPolicySpecs("2q:in=0.25,out=0.5") == Specs{"2q:in=0.25,out=0.5"});
+  CHECK(SplitPolicySpecs("lru,lfu:half_life=9,scope=layer,arc") ==
+        Specs{"lru", "lfu:half_life=9,scope=layer", "arc"});
+  CHECK(SplitPolicySpecs("./mine.so:skip=4,./b=c.so,belady:passes=2") ==
+        Specs{"./mine.so:skip=4", "./b=c.so", "belady:passes=2"});
+  CHECK(SplitPolicySpecs("static:scope=global,from=/a:b/c,lru") ==
+        Specs{"static:scope=global,from=/a:b/c", "lru"});
+  CHECK(SplitPolicySpecs("") == Specs{""});
+  CHECK(SplitPolicySpecs("lru,,arc,") == Specs{"lru", "", "arc", ""});
+  CHECK(SplitPolicySpecs("out=0.5,lru") == Specs{"out=0.5", "lru"});
+}
+
+TEST_CASE("the layers of forecast share one limit on memory") {
+  const auto resident_bytes = [] {
+    int64_t all_pages = 0;
+    int64_t pages = 0;
+    std::ifstream("/proc/self/statm") >> all_pages >> pages;
+    return pages * ::sysconf(_SC_PAGESIZE);
+  };
+  // Pairs of two layers would take 128 MiB, of one just the 64 MiB that are allowed.
+  const int64_t before = resident_bytes();
+  const PolicyChoice choice = MakePolicy("forecast:scope=layer", SmallConfig(64, 2, 4096));
+  CHECK(resident_bytes() - before < int64_t{32} << 20);
+}
+
 TEST_CASE("auto says what runs, and warns with numbers below one token cycle") {
   PolicyConfig config = SmallConfig(16, 4, 16);
   config.top_k = 2;
@@ -143,6 +174,9 @@ TEST_CASE("a plug-in is an ordinary policy") {
   CHECK(cache.Use(4) == 3);
   CHECK_THROWS_WITH(MakePolicy(path + ":skp=1", SmallConfig(3)),
                     test::HasText("unknown parameter skp"));
+  for (const char* bad : {"skip=-1", "skip=abc", "skip=", "skip=4x", "skip=99999999999999999999"}) {
+    CHECK_THROWS_WITH(MakePolicy(path + ":" + bad, SmallConfig(3)), test::HasText(bad));
+  }
   CHECK_THROWS_WITH(MakePolicy("./no_such_policy.so", SmallConfig(3)),
                     test::HasText("no_such_policy.so"));
 }
@@ -161,6 +195,8 @@ TEST_CASE("a plug-in that names a bad victim is put aside, once and in words") {
     CHECK(cache.Use(4) == 1);
     REQUIRE(messages.size() == 1);
     CHECK_THAT(messages[0], test::HasText("lru goes on"));
+    const bool named_none = messages[0].find("named no victim though one is") != std::string::npos;
+    CHECK(named_none == (mode == std::string("none")));
   }
   CHECK_THROWS_WITH(MakePolicy(path + ":mode=refuse", SmallConfig(3)),
                     test::HasText("refused the configuration"));

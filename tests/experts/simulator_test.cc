@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <numeric>
 #include <random>
 #include <set>
 #include <sstream>
@@ -199,6 +200,12 @@ TEST_CASE("warm-up tokens are replayed but not counted") {
   const ReplayResult result = Replay(trace, *policy, config, {.skip_tokens = 4});
   CHECK(result.total.tokens == 6);
   CHECK(result.total.hits == 6);
+  SimulationOptions options;
+  options.capacities = {"1"};
+  options.replay.skip_tokens = 9;
+  CHECK(RunSimulation(trace, options).Row(0, 0).result.total.accesses == 1);
+  options.replay.skip_tokens = 10;
+  CHECK_THROWS_WITH(RunSimulation(trace, options), test::HasText("before token 10"));
 }
 
 TEST_CASE("reuse distances give the hit rate of LRU at every capacity") {
@@ -235,6 +242,63 @@ TEST_CASE("a request with more experts than slots streams") {
     CHECK(result.total.hits >= 2);
     CHECK(result.total.misses >= 6);
   }
+}
+
+TEST_CASE("no policy has fewer misses than belady where requests stream") {
+  // Two slots: 1 and 2 are hits, since they are there when the request is announced.
+  Trace trace;
+  trace.header = SmallHeader(1, 4, 2);
+  Add(&trace, 0, 0, {1, 2});
+  Add(&trace, 1, 0, {0, 1, 2});
+  CHECK(ReplayBelady(trace, 2, {}).total.hits == 2);
+  SimulationOptions options;
+  options.policies = {"lru"};
+  options.capacities = {"2"};
+  CHECK(RunSimulation(trace, options).Row(0, 0).regret >= 0.0);
+
+  for (uint64_t seed = 1; seed <= 20; ++seed) {
+    std::mt19937_64 random(seed);
+    Trace mixed;
+    mixed.header = SmallHeader(2, 6, 2);
+    for (int64_t token = 0; token < 12; ++token) {
+      for (int32_t layer = 0; layer < 2; ++layer) {
+        std::vector<EntryId> entries(6);
+        std::iota(entries.begin(), entries.end(), static_cast<EntryId>(6 * layer));
+        std::shuffle(entries.begin(), entries.end(), random);
+        entries.resize(1 + random() % 6);
+        Add(&mixed, token, layer, entries);
+      }
+    }
+    for (const uint32_t capacity : {1U, 2U, 4U, 7U}) {
+      const uint64_t best = ReplayBelady(mixed, capacity, {}).total.misses;
+      const PolicyConfig config = mixed.header.MakeConfig(capacity);
+      for (const PolicyInfo& info : ListPolicies()) {
+        if (info.name == "static") continue;
+        CAPTURE(seed, capacity, info.name);
+        const auto policy = MakePolicy(info.name, config).policy;
+        CHECK(Replay(mixed, *policy, config, {}).total.misses >= best);
+      }
+    }
+  }
+}
+
+TEST_CASE("the gap is of bytes missed, whatever was read ahead for nothing") {
+  // Two slots, where lfu misses as rarely as belady does.
+  Trace trace;
+  trace.header = SmallHeader(1, 4, 1);
+  trace.header.policy = "lfu";
+  trace.header.capacity = 2;
+  const TraceAccess wrong[] = {{.entry = 3, .bytes = 300, .outcome = AccessOutcome::kMiss}};
+  trace.Append({.kind = TraceKind::kPrefetch, .accesses = wrong});
+  const std::vector<EntryId> uses = {0, 0, 0, 1, 2, 0, 1, 2, 0};
+  for (size_t i = 0; i < uses.size(); ++i) Add(&trace, static_cast<int64_t>(i), 0, {uses[i]});
+  const SimulationReport report = ReplayAsRecorded(trace);
+  REQUIRE(report.policies == std::vector<std::string>{"lru", "lfu", "belady"});
+  CHECK(report.Row(0, 0).result.total.misses == 7);
+  CHECK(report.Row(0, 1).result.total.misses == 5);
+  CHECK(report.Row(0, 2).result.total.misses == 5);
+  CHECK(report.Row(0, 1).result.total.wasted_bytes == 300);
+  CHECK(report.Row(0, 1).gap_closed == Approx(1.0));
 }
 
 TEST_CASE("prefetch and protection of a recorded run are replayed on demand") {
@@ -303,6 +367,48 @@ TEST_CASE("reports render in every form") {
     CHECK_THAT(svg, Catch::Matchers::StartsWith("<svg") && Catch::Matchers::EndsWith("</svg>\n"));
     CHECK(svg.find("nan") == std::string::npos);
   }
+}
+
+TEST_CASE("a curve of one point shows, and no two curves look alike") {
+  SimulationOptions options;
+  for (int half_life = 1; half_life <= 17; ++half_life) {
+    options.policies.push_back("lfu:half_life=" + std::to_string(half_life));
+  }
+  options.capacities = {"4"};
+  const test::TempDir dir;
+  const SimulationReport report =
+      RunSimulation(TraceFromSynth({.n_layers = 2, .n_experts = 8, .decode_tokens = 4}), options);
+  WriteSvg(report, dir.path());
+  const std::string svg = test::ReadFile(dir / "hit_rate.svg");
+  std::set<std::string> looks;
+  size_t n_points = 0;
+  for (size_t at = svg.find("<polyline"); at != svg.npos; at = svg.find("<polyline", at + 1)) {
+    looks.insert(svg.substr(at, svg.find(" points=", at) - at));
+  }
+  for (size_t at = svg.find("<circle"); at != svg.npos; at = svg.find("<circle", at + 1)) {
+    ++n_points;
+  }
+  CHECK(report.policies.size() == 20);  // with auto, lru and belady
+  CHECK(looks.size() == report.policies.size());
+  CHECK(n_points == report.policies.size());
+}
+
+TEST_CASE("names of any length leave the table whole") {
+  Trace trace;
+  trace.header = SmallHeader(1, 4, 1);
+  trace.header.model = std::string(600, 'm');
+  Add(&trace, 0, 0, {0});
+  const test::TempDir dir;
+  test::WriteFile(dir / "hot.txt", "0 0 1\n");
+  const std::string spec = "static:from=" + std::string(400, '/') + (dir / "hot.txt").string();
+  SimulationOptions options;
+  options.policies = {spec};
+  options.capacities = {"2"};
+  std::ostringstream out;
+  WriteTable(RunSimulation(trace, options), out);
+  CHECK_THAT(out.str(), test::HasText(trace.header.model + ", 1 layers x 4 experts, top-1; 1 "
+                                                           "tokens, 1 accesses\n"));
+  CHECK_THAT(out.str(), test::HasText(spec + "     0.00"));
 }
 
 }  // namespace
