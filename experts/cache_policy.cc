@@ -9,6 +9,7 @@
 
 #include "experts/policies/policies.h"
 #include "numa/check.h"
+#include "numa/nearest_name.h"
 
 namespace stoker {
 namespace {
@@ -69,32 +70,13 @@ const std::vector<Entry>& Table() {
   return table;
 }
 
-// Edit distance, for "did you mean".
-size_t Distance(std::string_view a, std::string_view b) {
-  std::vector<size_t> row(b.size() + 1);
-  for (size_t j = 0; j <= b.size(); ++j) row[j] = j;
-  for (size_t i = 1; i <= a.size(); ++i) {
-    size_t diagonal = row[0];
-    row[0] = i;
-    for (size_t j = 1; j <= b.size(); ++j) {
-      const size_t substituted = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
-      diagonal = row[j];
-      row[j] = std::min({row[j] + 1, row[j - 1] + 1, substituted});
-    }
-  }
-  return row[b.size()];
-}
-
 [[noreturn]] void ThrowUnknown(const std::string& what, std::string_view given,
                                std::span<const std::string_view> known) {
-  const auto nearest = std::min_element(known.begin(), known.end(), [&](auto a, auto b) {
-    return Distance(given, a) < Distance(given, b);
-  });
+  const std::vector<std::string> names(known.begin(), known.end());
   std::string message = what;
   message.append(" '").append(given).append("'; ");
-  // One error for every three letters is a slip, more is another word.
-  if (Distance(given, *nearest) <= std::max<size_t>(1, given.size() / 3)) {
-    message.append("did you mean '").append(*nearest).append("'? ");
+  if (const std::string nearest = NearestName(given, names); !nearest.empty()) {
+    message.append("did you mean '").append(nearest).append("'? ");
   }
   message.append("Known:");
   for (const std::string_view name : known) message.append(" ").append(name);

@@ -13,13 +13,13 @@
 #include <utility>
 #include <vector>
 
+#include "numa/nearest_name.h"
 #include "runtime/cli/chat_input.h"
 #include "runtime/cli/command_line.h"
 #include "runtime/cli/common_options.h"
 #include "runtime/cli/generation.h"
 #include "runtime/cli/interrupt.h"
 #include "runtime/cli/line_editor.h"
-#include "runtime/cli/nearest_name.h"
 #include "runtime/cli/option_values.h"
 #include "runtime/cli/output.h"
 #include "runtime/cli/think_dimmer.h"

@@ -10,8 +10,8 @@
 #include <string_view>
 #include <utility>
 
+#include "numa/nearest_name.h"
 #include "runtime/cli/interrupt.h"
-#include "runtime/cli/nearest_name.h"
 #include "runtime/cli/output.h"
 #include "stoker_version.h"
 

@@ -11,9 +11,9 @@
 
 #include "numa/bytes.h"
 #include "numa/memory_limits.h"
+#include "numa/nearest_name.h"
 #include "runtime/cli/command_line.h"
 #include "runtime/cli/interrupt.h"
-#include "runtime/cli/nearest_name.h"
 #include "runtime/cli/option_values.h"
 #include "runtime/cli/output.h"
 #include "runtime/cli/progress.h"

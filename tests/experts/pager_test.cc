@@ -49,6 +49,32 @@ struct TestFile {
   PagerFile file;
 };
 
+// A copy of the file on another file system, removed with this; false with a visible line where
+// there is none.
+struct CopyElsewhere {
+  explicit CopyElsewhere(const TestFile& test)
+      : path("/dev/shm/stoker-pager-test-" + std::to_string(::getpid())) {
+    struct stat here {};
+    struct stat shm {};
+    REQUIRE(::stat(test.tree.root().c_str(), &here) == 0);
+    own_drive = here.st_dev;
+    if (::stat("/dev/shm", &shm) != 0 || shm.st_dev == own_drive) {
+      std::cout << "skipped: no second file system\n";
+      return;
+    }
+    drive = shm.st_dev;
+    std::ofstream(path, std::ios::binary) << test.content;
+  }
+  ~CopyElsewhere() { std::filesystem::remove(path); }
+  CopyElsewhere(const CopyElsewhere&) = delete;
+  CopyElsewhere& operator=(const CopyElsewhere&) = delete;
+  explicit operator bool() const { return drive != 0; }
+
+  const std::filesystem::path path;
+  dev_t own_drive = 0;
+  dev_t drive = 0;
+};
+
 // The backend, or nullptr with a visible line where this machine forbids it.
 std::unique_ptr<Pager> TryPager(IoBackend backend, const PagerFile& file,
                                 const PagerOptions& options = {}) {
@@ -297,17 +323,9 @@ TEST_CASE("mirrors must be copies, and are read when on another drive") {
   file.mirrors = {elsewhere.root() + "/weights.bin"};
   CHECK(OpenFiles::Open({&file, 1}, false).handles().size() == 1);  // same drive: no use
 
-  struct stat here {};
-  struct stat shm {};
-  REQUIRE(::stat(test.tree.root().c_str(), &here) == 0);
-  if (::stat("/dev/shm", &shm) != 0 || shm.st_dev == here.st_dev) {
-    std::cout << "skipped: no second file system\n";
-    return;
-  }
-  const std::filesystem::path copy =
-      "/dev/shm/stoker-mirror-test-" + std::to_string(::getpid());
-  std::ofstream(copy, std::ios::binary) << test.content;
-  file.mirrors = {copy};
+  const CopyElsewhere copy(test);
+  if (!copy) return;
+  file.mirrors = {copy.path};
   CHECK(OpenFiles::Open({&file, 1}, false).n_devices() == 2);
   {
     const std::unique_ptr<Pager> pager =
@@ -318,37 +336,37 @@ TEST_CASE("mirrors must be copies, and are read when on another drive") {
   for (const size_t wrong_from : {size_t{0}, test.content.size() / 2, test.content.size() - 100}) {
     std::string other = test.content;
     for (size_t i = wrong_from; i < other.size(); ++i) other[i] = 0;
-    std::ofstream(copy, std::ios::binary) << other;
+    std::ofstream(copy.path, std::ios::binary) << other;
     CHECK_THROWS_AS(OpenFiles::Open({&file, 1}, false), std::runtime_error);
   }
-  std::filesystem::remove(copy);
 }
 
 TEST_CASE("what fails on one drive is read from the copy on another") {
   TestFile test(4 * kMiB);
-  struct stat here {};
-  struct stat shm {};
-  REQUIRE(::stat(test.tree.root().c_str(), &here) == 0);
-  if (::stat("/dev/shm", &shm) != 0 || shm.st_dev == here.st_dev) {
-    std::cout << "skipped: no second file system\n";
-    return;
-  }
-  const std::filesystem::path copy =
-      "/dev/shm/stoker-failover-test-" + std::to_string(::getpid());
-  std::ofstream(copy, std::ios::binary) << test.content;
+  const CopyElsewhere copy(test);
+  if (!copy) return;
   PagerFile file = test.file;
-  file.mirrors = {copy};
-  for (const dev_t broken : {here.st_dev, shm.st_dev}) {
+  file.mirrors = {copy.path};
+  for (const dev_t broken : {copy.own_drive, copy.drive}) {
+    std::atomic<bool> has_failed = false;
     const auto read = [&](int fd, void* to, size_t bytes, off_t offset) -> ssize_t {
       struct stat info {};
       if (::fstat(fd, &info) == 0 && info.st_dev == broken && offset >= off_t{1} << 20) {
+        has_failed = true;
         errno = EIO;
         return -1;
       }
       return ::pread(fd, to, bytes, offset);
     };
+    // The other drive waits, or it might have read everything before the broken one was asked.
+    const auto read_late = [&](int fd, void* to, size_t bytes, off_t offset) -> ssize_t {
+      struct stat info {};
+      const bool is_other = ::fstat(fd, &info) == 0 && info.st_dev != broken;
+      while (is_other && offset >= off_t{1} << 20 && !has_failed) std::this_thread::yield();
+      return read(fd, to, bytes, offset);
+    };
     const PagerOptions options{.piece_bytes = 64 * kKiB, .threads = 2};
-    PreadPager pool(OpenFiles::Open({&file, 1}, false), options, read);
+    PreadPager pool(OpenFiles::Open({&file, 1}, false), options, read_late);
     CheckReads(pool, test.content, AwkwardExtents(test.content.size()), false);
     CHECK(pool.stats().failovers > 0);
     CHECK(pool.stats().failed == 0);
@@ -361,7 +379,6 @@ TEST_CASE("what fails on one drive is read from the copy on another") {
                     errno = EIO;
                     return -1;
                   });
-  std::filesystem::remove(copy);
   const AlignedBlock block = AllocateBlock(64 * kKiB);
   const ReadRequest request{0, 0, 64 * kKiB, block.get(), 1};
   none.Submit({&request, 1});

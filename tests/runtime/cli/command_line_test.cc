@@ -1,3 +1,4 @@
+#include "numa/nearest_name.h"
 #include "runtime/cli/command_line.h"
 
 #include <CLI/CLI.hpp>
@@ -7,7 +8,6 @@
 #include <vector>
 
 #include "runtime/cli/interrupt.h"
-#include "runtime/cli/nearest_name.h"
 #include "runtime/cli/option_values.h"
 #include "runtime/cli/token_ids.h"
 #include "tests/support/catch.h"

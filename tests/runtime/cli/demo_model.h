@@ -1,7 +1,6 @@
 #pragma once
 
-// The model that the end-to-end tests run, and what all of them ask of texts. For tests only; not
-// thread-safe.
+// The model that the end-to-end tests run. For tests only; not thread-safe.
 
 #include <string>
 
@@ -11,9 +10,5 @@ namespace stoker::test {
 // process. From then on the user's directories (XDG_STATE_HOME, XDG_CACHE_HOME) are the tests' own.
 // Throws std::runtime_error when it cannot be made.
 const std::string& Model();
-
-inline bool Contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
 
 }  // namespace stoker::test

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "tests/runtime/cli/demo_model.h"
+#include "tests/runtime/cli/process_checks.h"
 #include "tests/runtime/cli/stoker_process.h"
 #include "tests/support/catch.h"
 #include "tests/support/temp_dir.h"

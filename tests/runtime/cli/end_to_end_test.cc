@@ -12,6 +12,7 @@
 
 #include "numa/affinity.h"
 #include "tests/runtime/cli/demo_model.h"
+#include "tests/runtime/cli/process_checks.h"
 #include "tests/runtime/cli/stoker_process.h"
 #include "tests/support/catch.h"
 #include "tests/support/golden_file.h"
@@ -107,31 +108,23 @@ TEST_CASE("a traced run replays to its live counters, and its trace converts") {
 }
 
 TEST_CASE("errors are one line on stderr with the right code") {
-  const auto check = [](const std::vector<std::string>& arguments, int code, const char* text) {
-    const ProcessResult r = RunStoker(arguments);
-    CAPTURE(arguments, r.err);
-    CHECK(r.exit_code == code);
-    CHECK(r.out.empty());
-    CHECK(r.err.starts_with("stoker: "));
-    CHECK(r.err.find('\n') == r.err.size() - 1);
-    CHECK(Contains(r.err, text));
-  };
-  check({"rnu"}, 2, "did you mean run?");
-  check({"run", "--tmep", "1"}, 2, "did you mean --temp?");
-  check({"run"}, 2, "MODEL");
-  check({"run", Model(), "--memory", "lots"}, 2, "not a size");
-  check({"run", Model(), "--top-p", "2"}, 2, "--top-p");
+  CheckRefused({"rnu"}, 2, "did you mean run?");
+  CheckRefused({"run", "--tmep", "1"}, 2, "did you mean --temp?");
+  CheckRefused({"run"}, 2, "MODEL");
+  CheckRefused({"run", Model(), "--memory", "lots"}, 2, "not a size");
+  CheckRefused({"run", Model(), "--top-p", "2"}, 2, "--top-p");
   for (const char* option : {"--temp", "--top-p", "--min-p"}) {
-    check({"run", Model(), "-p", "x", option, "nan"}, 2, "nan is not a number");
+    CheckRefused({"run", Model(), "-p", "x", option, "nan"}, 2, "nan is not a number");
   }
-  check({"perplexity", Model(), "-f", "/nonexistent", "-c", "2"}, 2, "-c must be at least 3");
-  check({"bench", Model(), "-f", "/nonexistent"}, 1, "/nonexistent");
-  check({"logits", Model(), "--ids", "5000", "-o", "/tmp/x"}, 1, "outside the vocabulary");
-  check({"run", "/nonexistent.gguf", "-p", "x"}, 1, "/nonexistent.gguf");
-  check({"run", Model(), "-f", "/nonexistent"}, 1, "/nonexistent");
-  check({"logits", Model(), "--ids", "1,x", "-o", "/tmp/x"}, 2, "not a token id");
-  check({"synth", "/nonexistent/x.gguf", "--preset", "demo"}, 1, "/nonexistent");
-  check({"synth", "/tmp/x.gguf", "--type", "q4_k_n"}, 2, "did you mean q4_k_m?");
+  CheckRefused({"perplexity", Model(), "-f", "/nonexistent", "-c", "2"}, 2,
+               "-c must be at least 3");
+  CheckRefused({"bench", Model(), "-f", "/nonexistent"}, 1, "/nonexistent");
+  CheckRefused({"logits", Model(), "--ids", "5000", "-o", "/tmp/x"}, 1, "outside the vocabulary");
+  CheckRefused({"run", "/nonexistent.gguf", "-p", "x"}, 1, "/nonexistent.gguf");
+  CheckRefused({"run", Model(), "-f", "/nonexistent"}, 1, "/nonexistent");
+  CheckRefused({"logits", Model(), "--ids", "1,x", "-o", "/tmp/x"}, 2, "not a token id");
+  CheckRefused({"synth", "/nonexistent/x.gguf", "--preset", "demo"}, 1, "/nonexistent");
+  CheckRefused({"synth", "/tmp/x.gguf", "--type", "q4_k_n"}, 2, "did you mean q4_k_m?");
 }
 
 TEST_CASE("Ctrl-C stops the stream, prints the statistics and exits with 130") {

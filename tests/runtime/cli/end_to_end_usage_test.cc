@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "tests/runtime/cli/demo_model.h"
+#include "tests/runtime/cli/process_checks.h"
 #include "tests/runtime/cli/stoker_process.h"
 #include "tests/support/catch.h"
 #include "tests/support/temp_dir.h"
@@ -15,17 +16,6 @@ namespace stoker::test {
 namespace {
 
 namespace fs = std::filesystem;
-
-// Ends with this code and one line on stderr that holds `text`.
-void CheckRefused(const std::vector<std::string>& arguments, int code, const std::string& text) {
-  const ProcessResult r = RunStoker(arguments);
-  CAPTURE(arguments, r.err);
-  CHECK(r.exit_code == code);
-  CHECK(r.out.empty());
-  CHECK(r.err.starts_with("stoker: "));
-  CHECK(r.err.find('\n') == r.err.size() - 1);
-  CHECK(Contains(r.err, text));
-}
 
 // The exit code of a shell's command, in which STOKER stands for the binary.
 int ExitCodeOf(std::string command) {

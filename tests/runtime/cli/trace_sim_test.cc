@@ -4,16 +4,13 @@
 #include <string>
 #include <vector>
 
+#include "tests/runtime/cli/process_checks.h"
 #include "tests/runtime/cli/stoker_process.h"
 #include "tests/support/catch.h"
 #include "tests/support/temp_dir.h"
 
 namespace stoker::test {
 namespace {
-
-bool Contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
 
 struct MadeUpTrace {
   TempDir dir;
@@ -25,16 +22,6 @@ struct MadeUpTrace {
     REQUIRE(r.exit_code == 0);
   }
 };
-
-void CheckRefused(const std::vector<std::string>& arguments, int code, const std::string& text) {
-  const ProcessResult r = RunStoker(arguments);
-  CAPTURE(arguments, r.err);
-  CHECK(r.exit_code == code);
-  CHECK(r.out.empty());
-  CHECK(r.err.starts_with("stoker: "));
-  CHECK(r.err.find('\n') == r.err.size() - 1);
-  CHECK(Contains(r.err, text));
-}
 
 TEST_CASE("sim takes specs with several parameters in a list") {
   const MadeUpTrace trace;

@@ -1,4 +1,4 @@
-#include "runtime/cli/nearest_name.h"
+#include "numa/nearest_name.h"
 
 #include <algorithm>
 #include <numeric>
