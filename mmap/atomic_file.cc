@@ -1,6 +1,8 @@
 #include "mmap/atomic_file.h"
 
 #include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -8,8 +10,10 @@
 #include <string>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 #include "mmap/format_error.h"
+#include "numa/bytes.h"
 #include "numa/check.h"
 
 namespace stoker {
@@ -65,7 +69,7 @@ AtomicFile::AtomicFile(fs::path path) : path_(std::move(path)) {
 void AtomicFile::CreateTemporary() {
   temporary_ = target_;
   temporary_ += ".partial-" + std::to_string(::getpid());
-  const int flags = O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC;
+  const int flags = O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC;
   fd_ = UniqueFd(::open(temporary_.c_str(), flags, 0666));
   if (!fd_.valid() && errno == EEXIST) {
     // Left behind by a killed process that had our number.
@@ -116,6 +120,49 @@ void AtomicFile::Write(std::span<const std::byte> bytes) {
     size_ += static_cast<uint64_t>(written);
     bytes = bytes.subspan(static_cast<size_t>(written));
   }
+}
+
+bool AtomicFile::CanShareBlocks() {
+  STOKER_CHECK(size_ == 0);
+  if (temporary_.empty()) return false;
+  Write(std::vector<std::byte>(kShareAlignment));
+  const bool can = CloneToEnd(0, kShareAlignment) == 0;
+  if (::ftruncate(fd_.get(), 0) != 0 || ::lseek(fd_.get(), 0, SEEK_SET) != 0) {
+    Throw(errno, "cannot write");
+  }
+  size_ = 0;
+  return can;
+}
+
+int AtomicFile::CloneToEnd(uint64_t begin, uint64_t n) {
+  file_clone_range range = {};
+  range.src_fd = fd_.get();
+  range.src_offset = begin;
+  range.src_length = n;
+  range.dest_offset = size_;
+  while (::ioctl(fd_.get(), FICLONERANGE, &range) != 0) {
+    if (errno != EINTR) return errno;
+  }
+  return 0;
+}
+
+void AtomicFile::AppendShared(uint64_t begin, uint64_t n) {
+  STOKER_CHECK(begin % kShareAlignment == 0 && size_ % kShareAlignment == 0);
+  STOKER_CHECK(begin + n <= size_);
+  const uint64_t shared = AlignDown(n, kShareAlignment);
+  if (shared > 0) {
+    if (const int error = CloneToEnd(begin, shared); error != 0) {
+      Throw(error, "cannot share blocks of the disk");
+    }
+    size_ += shared;
+    if (::lseek(fd_.get(), static_cast<off_t>(size_), SEEK_SET) < 0) Throw(errno, "cannot write");
+  }
+  std::vector<std::byte> rest(n - shared);
+  if (rest.empty()) return;
+  const ssize_t got =
+      ::pread(fd_.get(), rest.data(), rest.size(), static_cast<off_t>(begin + shared));
+  if (got != static_cast<ssize_t>(rest.size())) Throw(got < 0 ? errno : EIO, "cannot read back");
+  Write(rest);
 }
 
 void AtomicFile::Commit() {

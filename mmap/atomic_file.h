@@ -34,6 +34,13 @@ class AtomicFile {
   // a full disk says so.
   void Write(std::span<const std::byte> bytes);
   void Write(std::string_view text) { Write(std::as_bytes(std::span(text))); }
+  // Whether the file system lets ranges of the file share their blocks on the disk (XFS and Btrfs
+  // do), found by trying; before the first Write.
+  bool CanShareBlocks();
+  // Appends what [begin, begin + n) of the file itself holds, on the same blocks of the disk but
+  // for an odd rest at the end. begin and size() are multiples of kShareAlignment. Throws as Write.
+  void AppendShared(uint64_t begin, uint64_t n);
+  static constexpr uint64_t kShareAlignment = 4096;
   uint64_t size() const { return size_; }
   const std::filesystem::path& path() const { return path_; }
 
@@ -43,6 +50,7 @@ class AtomicFile {
  private:
   [[noreturn]] void Throw(int error, std::string_view what) const;
   void CreateTemporary();
+  int CloneToEnd(uint64_t begin, uint64_t n);  // the error number, 0 when done
 
   std::filesystem::path path_;       // as given, for messages
   std::filesystem::path target_;     // what is replaced

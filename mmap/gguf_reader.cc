@@ -11,7 +11,6 @@ namespace stoker {
 namespace {
 
 constexpr uint32_t kVersion = 3;
-constexpr uint64_t kDefaultAlignment = 32;
 // ggml stores names in 64 bytes with a terminator; longer ones do not load there either.
 constexpr uint64_t kMaxTensorNameBytes = 63;
 constexpr uint64_t kMaxKeyBytes = 65535;
@@ -179,7 +178,7 @@ GgufTensorInfo ReadTensorInfo(Cursor& cursor, uint64_t index) {
 uint64_t ReadAlignment(const GgufMetadata& metadata) {
   constexpr std::string_view kKey = "general.alignment";
   const GgufEntry* entry = metadata.Find(kKey);
-  if (entry == nullptr) return kDefaultAlignment;
+  if (entry == nullptr) return kGgufAlignment;
   const std::string field = "metadata key \"" + std::string(kKey) + "\"";
   if (entry->type != GgufType::kUint32) {
     throw FormatError(metadata.file(), field, "has the wrong type, expected u32");

@@ -109,10 +109,13 @@ struct GgufTensorInfo {
   uint64_t bytes = 0;
 };
 
+// Of tensors' bytes, where a file does not name another.
+inline constexpr uint64_t kGgufAlignment = 32;
+
 struct GgufFile {
   GgufMetadata metadata;
   std::vector<GgufTensorInfo> tensors;  // in file order
-  uint64_t alignment = 32;
+  uint64_t alignment = kGgufAlignment;
   uint64_t data_offset = 0;  // start of the data section
 };
 

@@ -1,7 +1,7 @@
 #include "mmap/gguf_writer.h"
 
 #include <algorithm>
-#include <array>
+#include <vector>
 
 #include "numa/bytes.h"
 #include "numa/check.h"
@@ -9,7 +9,6 @@
 namespace stoker {
 namespace {
 
-constexpr uint64_t kAlignment = 32;
 constexpr uint32_t kVersion = 3;
 constexpr size_t kFixedHeaderBytes = 4 + 4 + 8 + 8;  // magic, version, two counts
 constexpr size_t kMaxTensorNameBytes = 63;
@@ -32,7 +31,13 @@ std::string_view AsText(std::span<const std::byte> bytes) {
 
 }  // namespace
 
-GgufWriter::GgufWriter(const std::filesystem::path& path) : file_(path) {}
+GgufWriter::GgufWriter(const std::filesystem::path& path, uint64_t alignment)
+    : file_(path), alignment_(alignment) {
+  STOKER_CHECK(alignment >= 8 && (alignment & (alignment - 1)) == 0);
+  if (alignment != kGgufAlignment) {
+    Add("general.alignment", static_cast<uint32_t>(alignment));
+  }
+}
 
 void GgufWriter::AddKey(std::string_view key, GgufType type) {
   STOKER_CHECK_MSG(!header_written_, "metadata after data");
@@ -100,11 +105,12 @@ void GgufWriter::AddTensor(std::string_view name, DType type, std::span<const in
   const std::optional<uint64_t> bytes = TypedBytes(type, elements);
   STOKER_CHECK(bytes.has_value());
   tensor_bytes_.push_back(*bytes);
-  data_bytes_ += AlignUp(*bytes, kAlignment);
+  tensor_offsets_.push_back(data_bytes_);
+  data_bytes_ += AlignUp(*bytes, alignment_);
 }
 
 uint64_t GgufWriter::HeaderBytes() const {
-  return AlignUp<uint64_t>(kFixedHeaderBytes + metadata_.size() + table_.size(), kAlignment);
+  return AlignUp<uint64_t>(kFixedHeaderBytes + metadata_.size() + table_.size(), alignment_);
 }
 
 uint64_t GgufWriter::file_bytes() const { return HeaderBytes() + data_bytes_; }
@@ -122,9 +128,7 @@ void GgufWriter::WriteHeader() {
 }
 
 void GgufWriter::WritePadding() {
-  static constexpr std::array<std::byte, kAlignment> kZeros = {};
-  const uint64_t padding = AlignUp(file_.size(), kAlignment) - file_.size();
-  file_.Write(std::span(kZeros).first(padding));
+  file_.Write(std::vector<std::byte>(AlignUp(file_.size(), alignment_) - file_.size()));
 }
 
 void GgufWriter::WriteData(std::span<const std::byte> bytes) {
@@ -136,12 +140,22 @@ void GgufWriter::WriteData(std::span<const std::byte> bytes) {
     file_.Write(bytes.first(n));
     bytes = bytes.subspan(n);
     written_bytes_ += n;
-    if (written_bytes_ == tensor_bytes_[current_]) {
-      WritePadding();
-      ++current_;
-      written_bytes_ = 0;
-    }
+    if (written_bytes_ == tensor_bytes_[current_]) FinishTensor();
   }
+}
+
+void GgufWriter::ShareData(size_t earlier) {
+  STOKER_CHECK(current_ < tensor_bytes_.size() && written_bytes_ == 0 && earlier < current_);
+  STOKER_CHECK(tensor_bytes_[earlier] == tensor_bytes_[current_]);
+  STOKER_CHECK(alignment_ % AtomicFile::kShareAlignment == 0);
+  file_.AppendShared(HeaderBytes() + tensor_offsets_[earlier], tensor_bytes_[current_]);
+  FinishTensor();
+}
+
+void GgufWriter::FinishTensor() {
+  WritePadding();
+  ++current_;
+  written_bytes_ = 0;
 }
 
 void GgufWriter::Finish() {

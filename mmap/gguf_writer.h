@@ -36,11 +36,15 @@ template <> inline constexpr GgufType kGgufTypeOf<double> = GgufType::kFloat64;
 class GgufWriter {
  public:
   // Creates the temporary file. Throws std::system_error naming the path. A misuse of the order or
-  // of sizes below is a bug and aborts.
-  explicit GgufWriter(const std::filesystem::path& path);
+  // of sizes below is a bug and aborts. `alignment` of every tensor's bytes: a power of two, at
+  // least 8.
+  explicit GgufWriter(const std::filesystem::path& path, uint64_t alignment = kGgufAlignment);
 
-  // 1. Metadata, in the order of the file. Keys must be distinct; "general.alignment" is not
-  // written: the default of 32 applies.
+  // 0. As AtomicFile::CanShareBlocks.
+  bool CanShareBlocks() { return file_.CanShareBlocks(); }
+
+  // 1. Metadata, in the order of the file. Keys must be distinct; "general.alignment" is written by
+  // itself.
   template <typename T>
   void Add(std::string_view key, T value) {
     static_assert(kGgufTypeOf<T> != GgufType::kArray, "give an exact GGUF type, such as uint32_t");
@@ -65,6 +69,10 @@ class GgufWriter {
   // Throws std::system_error naming the path, when the disk is full for instance.
   void WriteData(std::span<const std::byte> bytes);
 
+  // Or instead of all of a tensor's bytes: they are those of the tensor numbered `earlier`, on the
+  // same blocks of the disk. Needs an alignment of AtomicFile::kShareAlignment.
+  void ShareData(size_t earlier);
+
   // 4. Makes the file visible. Every tensor must be complete.
   void Finish();
 
@@ -78,13 +86,16 @@ class GgufWriter {
                    std::span<const std::byte> values);
   void WriteHeader();
   void WritePadding();
+  void FinishTensor();
   uint64_t HeaderBytes() const;
 
   AtomicFile file_;
+  const uint64_t alignment_;
   std::string metadata_;
   std::string table_;
   uint64_t n_entries_ = 0;
   std::vector<uint64_t> tensor_bytes_;
+  std::vector<uint64_t> tensor_offsets_;  // from the end of the header
   uint64_t data_bytes_ = 0;  // of all tensors added, each padded
   bool header_written_ = false;
   size_t current_ = 0;          // tensor being written

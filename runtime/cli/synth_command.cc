@@ -54,6 +54,7 @@ struct SynthOptions {
   std::string path, type = "q4_k_m", preset = "m1";
   std::vector<std::string> tensor_types;
   uint64_t seed = 1;
+  int64_t distinct_experts = 0;
   std::vector<int64_t> dimensions = std::vector<int64_t>(std::size(kDimensions), -1);
 };
 
@@ -94,6 +95,7 @@ int Synth(const SynthOptions& options) {
     throw UsageError(error.what());  // Sizes and types are all that it looks at.
   }
   request.seed = options.seed;
+  request.distinct_expert_layers = options.distinct_experts;
   request.n_threads = std::clamp(UsableCpus(), 1, kMaxGeneratorThreads);
   request.stop = &InterruptFlag();
   ProgressLine progress("writing");
@@ -104,11 +106,14 @@ int Synth(const SynthOptions& options) {
   progress.Finish();
   if (!result.complete) throw InterruptedError();
   PrintNote(fmt::format(
-      "{}: {} layers ({} softmax), {} experts top-{}, {}, {} in {:.1f} s ({:.2f} GB/s)",
+      "{}: {} layers ({} softmax), {} experts top-{}, {}, {}{} in {:.1f} s ({:.2f} GB/s)",
       options.path, request.shape.n_layers, request.shape.n_layers / request.shape.interval(),
       request.shape.n_experts, request.shape.n_experts_per_token, request.mix->title,
-      FormatBytes(result.file_bytes), seconds,
-      static_cast<double>(result.file_bytes) / seconds / 1e9));
+      FormatBytes(result.file_bytes),
+      result.written_bytes == result.file_bytes
+          ? ""
+          : " on " + FormatBytes(result.written_bytes) + " of the disk",
+      seconds, static_cast<double>(result.written_bytes) / seconds / 1e9));
   return kExitDone;
 }
 
@@ -132,6 +137,12 @@ std::function<int()> DeclareSynth(CLI::App& app) {
       ->capture_default_str()
       ->type_name("NAME");
   AddSeed(app, &options->seed, "seed of the weights");
+  app.add_option("--distinct-experts", options->distinct_experts,
+                 "write the experts of N layers only; the others' lie on the same blocks of the "
+                 "disk (XFS, Btrfs)")
+      ->check(WholeNumber(1, 512))
+      ->type_name("N")
+      ->default_str("");
   for (size_t i = 0; i < std::size(kDimensions); ++i) {
     app.add_option(kDimensions[i].flag, options->dimensions[i], kDimensions[i].meaning)
         ->check(WholeNumber(0, int64_t{1} << 31))

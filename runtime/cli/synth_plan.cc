@@ -4,6 +4,7 @@
 #include <array>
 #include <cctype>
 #include <cmath>
+#include <map>
 #include <stdexcept>
 #include <utility>
 
@@ -240,6 +241,26 @@ std::vector<SynthTensor> PlanTensors(const SynthShape& shape, const TypeMix& mix
   plan.Norm("output_norm.weight", hidden);
   plan.Matrix("output.weight", -1, {shape.vocab_size, hidden});
   return plan.Take();
+}
+
+void RepeatExperts(int64_t n_layers, std::vector<SynthTensor>* tensors) {
+  struct Sources {
+    std::vector<int64_t> tensors;
+    size_t next = 0;
+  };
+  std::map<std::pair<std::string, DType>, Sources> by_kind;
+  for (size_t i = 0; i < tensors->size(); ++i) {
+    SynthTensor& tensor = (*tensors)[i];
+    if (!Contains(tensor.name, "_exps.")) continue;
+    const std::string matrix = tensor.name.substr(tensor.name.find("ffn_"));
+    Sources& sources = by_kind[{matrix, tensor.type}];
+    if (static_cast<int64_t>(sources.tensors.size()) < n_layers) {
+      sources.tensors.push_back(static_cast<int64_t>(i));
+    } else {
+      tensor.same_as = sources.tensors[sources.next];
+      sources.next = (sources.next + 1) % sources.tensors.size();
+    }
+  }
 }
 
 }  // namespace stoker

@@ -65,6 +65,7 @@ struct SynthTensor {
   float mean = 0.0f;
   float stddev = 0.0f;
   uint64_t bytes = 0;
+  int64_t same_as = -1;  // index of the earlier tensor whose bytes these are; -1: its own
 };
 
 // All tensors in file order. Matrices have variance 1 / columns, so activations of unit size stay
@@ -73,5 +74,9 @@ struct SynthTensor {
 // whose row is no whole number of blocks of its type.
 std::vector<SynthTensor> PlanTensors(const SynthShape& shape, const TypeMix& mix,
                                      std::span<const TypeOverride> overrides);
+
+// Lets only the first n_layers layers of every expert matrix and type have bytes of their own; the
+// rest repeat those in turn.
+void RepeatExperts(int64_t n_layers, std::vector<SynthTensor>* tensors);
 
 }  // namespace stoker

@@ -93,6 +93,7 @@ std::vector<Piece> CutPieces(const std::vector<SynthTensor>& tensors, uint64_t s
   std::vector<Piece> pieces;
   FastRandom seeds(seed);
   for (const SynthTensor& tensor : tensors) {
+    if (tensor.same_as >= 0) continue;
     const uint64_t piece_bytes = AlignDown<uint64_t>(kPieceBytes, Info(tensor.type).block_bytes);
     for (uint64_t at = 0; at < tensor.bytes; at += piece_bytes) {
       pieces.push_back({&tensor, std::min(piece_bytes, tensor.bytes - at), seeds.Next()});
@@ -172,33 +173,47 @@ class PieceGenerator {
 }  // namespace
 
 SynthResult WriteSynthModel(const SynthRequest& request) {
-  const std::vector<SynthTensor> tensors =
+  std::vector<SynthTensor> tensors =
       PlanTensors(request.shape, *request.mix, request.overrides);
-  GgufWriter writer(request.path);
+  const bool shares = request.distinct_expert_layers > 0;
+  if (shares) RepeatExperts(request.distinct_expert_layers, &tensors);
+  GgufWriter writer(request.path, shares ? AtomicFile::kShareAlignment : kGgufAlignment);
+  if (shares && !writer.CanShareBlocks()) {
+    throw std::runtime_error(fmt::format(
+        "{}: this file system cannot let layers share blocks of the disk; choose a directory on "
+        "XFS or Btrfs, or write all layers without --distinct-experts",
+        request.path.string()));
+  }
   AddMetadata(request, &writer);
-  uint64_t data_bytes = 0;
+  uint64_t data_bytes = 0, shared_bytes = 0;
   for (const SynthTensor& tensor : tensors) {
     if (!CanFillRandom(tensor.type)) {
       throw std::runtime_error(
           fmt::format("synth: cannot make {} blocks for {}", Info(tensor.type).name, tensor.name));
     }
     writer.AddTensor(tensor.name, tensor.type, tensor.shape);
-    data_bytes += tensor.bytes;
+    (tensor.same_as < 0 ? data_bytes : shared_bytes) += tensor.bytes;
   }
-  RequireDiskSpace(request.path, writer.file_bytes());
+  SynthResult result{writer.file_bytes(), writer.file_bytes() - shared_bytes, true};
+  RequireDiskSpace(request.path, result.written_bytes);
 
-  SynthResult result{writer.file_bytes(), true};
   const std::vector<Piece> pieces = CutPieces(tensors, request.seed);
   PieceGenerator generator(pieces, request.n_threads);
   uint64_t done = 0;
-  for (size_t i = 0; i < pieces.size(); ++i) {
-    if (request.stop != nullptr && *request.stop) {
-      result.complete = false;
-      return result;
+  for (const SynthTensor& tensor : tensors) {
+    if (tensor.same_as >= 0) writer.ShareData(static_cast<size_t>(tensor.same_as));
+    for (uint64_t left = tensor.same_as < 0 ? tensor.bytes : 0; left > 0;) {
+      if (request.stop != nullptr && *request.stop) {
+        result.complete = false;
+        return result;
+      }
+      generator.Next([&](std::span<const std::byte> bytes) {
+        writer.WriteData(bytes);
+        left -= bytes.size();
+        done += bytes.size();
+      });
+      if (request.on_progress) request.on_progress(done, data_bytes);
     }
-    generator.Next([&](std::span<const std::byte> bytes) { writer.WriteData(bytes); });
-    done += pieces[i].bytes;
-    if (request.on_progress) request.on_progress(done, data_bytes);
   }
   writer.Finish();
   return result;

@@ -19,6 +19,9 @@ struct SynthRequest {
   SynthShape shape;
   const TypeMix* mix = nullptr;
   std::vector<TypeOverride> overrides;
+  // Experts of so many layers are written; the other layers' lie on the same blocks of the disk.
+  // 0: all are written.
+  int64_t distinct_expert_layers = 0;
   uint64_t seed = 1;
   int n_threads = 1;
   const std::atomic<bool>* stop = nullptr;              // checked between pieces
@@ -27,10 +30,12 @@ struct SynthRequest {
 
 struct SynthResult {
   uint64_t file_bytes = 0;
+  uint64_t written_bytes = 0;  // without what shares its blocks
   bool complete = true;  // false: stopped; no file was left behind
 };
 
-// Throws std::runtime_error for an impossible shape or when the disk has not the space,
+// Throws std::runtime_error for an impossible shape, when the disk has not the space and when its
+// file system cannot share blocks that shall be shared,
 // std::system_error when writing fails. The file appears under its name only when complete.
 SynthResult WriteSynthModel(const SynthRequest& request);
 

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "mmap/atomic_file.h"
 #include "mmap/weight_store.h"
 #include "runtime/cli/sample_text.h"
 #include "runtime/cli/synth_blocks.h"
@@ -41,6 +42,61 @@ SynthRequest SmallRequest(const std::filesystem::path& path) {
   request.shape = SmallShape();
   request.mix = FindTypeMix("q4_k_m");
   return request;
+}
+
+TEST_CASE("repeated experts take turns among the first layers of their own type") {
+  SynthShape shape = SmallShape();
+  shape.n_layers = 16;
+  std::vector<SynthTensor> plan = PlanTensors(shape, *FindTypeMix("q4_k_m"), {});
+  RepeatExperts(2, &plan);
+  std::map<std::string, int> own, repeated;
+  for (const SynthTensor& tensor : plan) {
+    if (tensor.name.find("_exps.") == std::string::npos) {
+      CHECK(tensor.same_as == -1);
+      continue;
+    }
+    const std::string matrix = tensor.name.substr(tensor.name.find("ffn_"));
+    const std::string kind = matrix + " " + std::string(Info(tensor.type).name);
+    if (tensor.same_as < 0) {
+      ++own[kind];
+      continue;
+    }
+    ++repeated[kind];
+    const SynthTensor& source = plan[static_cast<size_t>(tensor.same_as)];
+    CHECK(source.same_as == -1);
+    CHECK(source.type == tensor.type);
+    CHECK(source.bytes == tensor.bytes);
+    CHECK(source.name.ends_with(matrix));
+  }
+  // llama-quantize gives half of the layers' down projections six bits.
+  const std::map<std::string, int> two = {{"ffn_gate_exps.weight Q4_K", 2},
+                                          {"ffn_up_exps.weight Q4_K", 2},
+                                          {"ffn_down_exps.weight Q4_K", 2},
+                                          {"ffn_down_exps.weight Q6_K", 2}};
+  CHECK(own == two);
+  CHECK(repeated["ffn_up_exps.weight Q4_K"] == 14);
+  CHECK(repeated["ffn_down_exps.weight Q4_K"] + repeated["ffn_down_exps.weight Q6_K"] == 12);
+}
+
+TEST_CASE("experts are repeated on the disk or the file system is named") {
+  const test::TempDir directory;
+  SynthRequest request = SmallRequest(directory / "repeated.gguf");
+  request.distinct_expert_layers = 1;
+  bool can_share = false;
+  {
+    AtomicFile probe(directory / "probe");
+    can_share = probe.CanShareBlocks();
+    CHECK(probe.size() == 0);
+  }
+  if (!can_share) {
+    CHECK_THROWS_WITH(WriteSynthModel(request),
+                      test::HasText("repeated.gguf: this file system cannot") &&
+                          test::HasText("XFS or Btrfs"));
+    CHECK(std::filesystem::is_empty(directory.path()));
+    return;
+  }
+  const SynthResult result = WriteSynthModel(request);
+  CHECK(result.written_bytes < result.file_bytes / 2);
 }
 
 TEST_CASE("random blocks of every type have the asked spread and no bias") {
