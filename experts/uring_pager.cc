@@ -46,8 +46,8 @@ class Ring {
   // The kernel takes a closed ring apart later, in a thread of its own, and until then what is
   // registered stays: gigabytes pinned, and files open, after the process is gone.
   ~Ring() {
-    if (fixed_buffers) ::io_uring_unregister_buffers(&ring_);
-    if (fixed_files) ::io_uring_unregister_files(&ring_);
+    ::io_uring_unregister_buffers(&ring_);  // refused where there are none
+    ::io_uring_unregister_files(&ring_);
     ::io_uring_queue_exit(&ring_);
   }
   Ring(const Ring&) = delete;
@@ -55,7 +55,6 @@ class Ring {
 
   io_uring* get() { return &ring_; }
   bool fixed_files = false;
-  bool fixed_buffers = false;
 
  private:
   io_uring ring_{};
@@ -139,7 +138,6 @@ void UringPager::RegisterMemory(std::span<std::byte> memory) {
                                                  static_cast<unsigned>(segments.size()));
   if (result == 0) {
     registered_ = memory;
-    ring_->fixed_buffers = true;
     return;
   }
   // Usual for an ordinary user: pinned memory is charged to RLIMIT_MEMLOCK, 8 MiB by default.

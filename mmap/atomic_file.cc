@@ -13,7 +13,6 @@
 #include <vector>
 
 #include "mmap/format_error.h"
-#include "numa/bytes.h"
 #include "numa/check.h"
 
 namespace stoker {
@@ -147,22 +146,14 @@ int AtomicFile::CloneToEnd(uint64_t begin, uint64_t n) {
 }
 
 void AtomicFile::AppendShared(uint64_t begin, uint64_t n) {
-  STOKER_CHECK(begin % kShareAlignment == 0 && size_ % kShareAlignment == 0);
-  STOKER_CHECK(begin + n <= size_);
-  const uint64_t shared = AlignDown(n, kShareAlignment);
-  if (shared > 0) {
-    if (const int error = CloneToEnd(begin, shared); error != 0) {
-      Throw(error, "cannot share blocks of the disk");
-    }
-    size_ += shared;
-    if (::lseek(fd_.get(), static_cast<off_t>(size_), SEEK_SET) < 0) Throw(errno, "cannot write");
+  STOKER_CHECK(begin % kShareAlignment == 0 && n % kShareAlignment == 0 &&
+               size_ % kShareAlignment == 0);
+  STOKER_CHECK(n > 0 && begin + n <= size_);
+  if (const int error = CloneToEnd(begin, n); error != 0) {
+    Throw(error, "cannot share blocks of the disk");
   }
-  std::vector<std::byte> rest(n - shared);
-  if (rest.empty()) return;
-  const ssize_t got =
-      ::pread(fd_.get(), rest.data(), rest.size(), static_cast<off_t>(begin + shared));
-  if (got != static_cast<ssize_t>(rest.size())) Throw(got < 0 ? errno : EIO, "cannot read back");
-  Write(rest);
+  size_ += n;
+  if (::lseek(fd_.get(), static_cast<off_t>(size_), SEEK_SET) < 0) Throw(errno, "cannot write");
 }
 
 void AtomicFile::Commit() {

@@ -37,8 +37,8 @@ class AtomicFile {
   // Whether the file system lets ranges of the file share their blocks on the disk (XFS and Btrfs
   // do), found by trying; before the first Write.
   bool CanShareBlocks();
-  // Appends what [begin, begin + n) of the file itself holds, on the same blocks of the disk but
-  // for an odd rest at the end. begin and size() are multiples of kShareAlignment. Throws as Write.
+  // Appends what [begin, begin + n) of the file itself holds, on the same blocks of the disk. All
+  // of begin, n and size() are multiples of kShareAlignment. Throws as Write.
   void AppendShared(uint64_t begin, uint64_t n);
   static constexpr uint64_t kShareAlignment = 4096;
   uint64_t size() const { return size_; }

@@ -140,7 +140,11 @@ void GgufWriter::WriteData(std::span<const std::byte> bytes) {
     file_.Write(bytes.first(n));
     bytes = bytes.subspan(n);
     written_bytes_ += n;
-    if (written_bytes_ == tensor_bytes_[current_]) FinishTensor();
+    if (written_bytes_ == tensor_bytes_[current_]) {
+      WritePadding();
+      ++current_;
+      written_bytes_ = 0;
+    }
   }
 }
 
@@ -148,14 +152,9 @@ void GgufWriter::ShareData(size_t earlier) {
   STOKER_CHECK(current_ < tensor_bytes_.size() && written_bytes_ == 0 && earlier < current_);
   STOKER_CHECK(tensor_bytes_[earlier] == tensor_bytes_[current_]);
   STOKER_CHECK(alignment_ % AtomicFile::kShareAlignment == 0);
-  file_.AppendShared(HeaderBytes() + tensor_offsets_[earlier], tensor_bytes_[current_]);
-  FinishTensor();
-}
-
-void GgufWriter::FinishTensor() {
-  WritePadding();
+  file_.AppendShared(HeaderBytes() + tensor_offsets_[earlier],
+                     AlignUp(tensor_bytes_[current_], alignment_));
   ++current_;
-  written_bytes_ = 0;
 }
 
 void GgufWriter::Finish() {

@@ -86,7 +86,6 @@ class GgufWriter {
                    std::span<const std::byte> values);
   void WriteHeader();
   void WritePadding();
-  void FinishTensor();
   uint64_t HeaderBytes() const;
 
   AtomicFile file_;

@@ -218,13 +218,8 @@ void ReadCpuset(const std::string& root, ResourceLimits& limits) {
 }
 
 void ReadAllowedNodes(const std::string& root, ResourceLimits& limits) {
-  std::ifstream status(root + "/proc/self/status");
-  std::vector<int> allowed;
-  std::string line;
-  constexpr std::string_view kKey = "Mems_allowed_list:\t";
-  while (std::getline(status, line)) {
-    if (line.starts_with(kKey)) allowed = ParseIndexList(line.substr(kKey.size()));
-  }
+  const std::vector<int> allowed =
+      ParseIndexList(StatusField(root + "/proc/self/status", "Mems_allowed_list"));
   const std::string nodes = root + "/sys/devices/system/node";
   const std::vector<int> online = ParseIndexList(FirstLine(nodes + "/online"));
   if (allowed.empty() || online.empty()) return;

@@ -44,17 +44,10 @@ std::string ChosenWord(const std::string& path) {
 
 // Bit 14 of the effective capabilities.
 bool HasIpcLock(const std::string& root) {
-  std::ifstream status(root + "/proc/self/status");
-  std::string line;
-  while (std::getline(status, line)) {
-    if (!line.starts_with("CapEff:")) continue;
-    const size_t digits = line.find_first_not_of(" \t", 7);
-    if (digits == std::string::npos) return false;
-    uint64_t mask = 0;
-    std::from_chars(line.data() + digits, line.data() + line.size(), mask, 16);
-    return ((mask >> 14) & 1) != 0;
-  }
-  return false;
+  const std::string digits = StatusField(root + "/proc/self/status", "CapEff");
+  uint64_t mask = 0;
+  std::from_chars(digits.data(), digits.data() + digits.size(), mask, 16);
+  return ((mask >> 14) & 1) != 0;
 }
 
 // All sizes of the pool together; the page size shown is the largest with pages in it.

@@ -14,6 +14,16 @@ std::string FirstLine(const std::filesystem::path& path) {
   return line;
 }
 
+std::string StatusField(const std::filesystem::path& path, std::string_view key) {
+  std::ifstream file(path);
+  for (std::string line; std::getline(file, line);) {
+    if (!line.starts_with(key) || line.find(':') != key.size()) continue;
+    const size_t value = line.find_first_not_of(" \t", key.size() + 1);
+    return value == line.npos ? "" : line.substr(value);
+  }
+  return "";
+}
+
 std::filesystem::path UserDirectory(const char* variable, const char* fallback) {
   const char* chosen = std::getenv(variable);
   if (chosen != nullptr && *chosen == '/') return std::filesystem::path(chosen) / "stoker";

@@ -201,8 +201,11 @@ SynthResult WriteSynthModel(const SynthRequest& request) {
   PieceGenerator generator(pieces, request.n_threads);
   uint64_t done = 0;
   for (const SynthTensor& tensor : tensors) {
-    if (tensor.same_as >= 0) writer.ShareData(static_cast<size_t>(tensor.same_as));
-    for (uint64_t left = tensor.same_as < 0 ? tensor.bytes : 0; left > 0;) {
+    if (tensor.same_as >= 0) {
+      writer.ShareData(static_cast<size_t>(tensor.same_as));
+      continue;
+    }
+    for (uint64_t left = tensor.bytes; left > 0;) {
       if (request.stop != nullptr && *request.stop) {
         result.complete = false;
         return result;

@@ -22,6 +22,7 @@
 #include "experts/pread_pager.h"
 #include "numa/bytes.h"
 #include "numa/node_buffer.h"
+#include "numa/system_files.h"
 #include "tests/support/catch.h"
 #include "tests/support/file_tree.h"
 
@@ -315,13 +316,7 @@ TEST_CASE("registered memory is used for every read") {
   CHECK(pager->stats().unregistered == 0);
 }
 
-int64_t PinnedKib() {
-  std::ifstream status("/proc/self/status");
-  for (std::string line; std::getline(status, line);) {
-    if (line.starts_with("VmPin:")) return std::stoll(line.substr(6));
-  }
-  return -1;
-}
+int64_t PinnedKib() { return std::stoll(StatusField("/proc/self/status", "VmPin")); }
 
 TEST_CASE("memory is free as soon as its pager is gone") {
   TestFile test(kMiB);

@@ -8,7 +8,6 @@ healthy disk; what stays must end the run with exit code 1 and one line that nam
 offset, without hanging. Exits with 4 where FUSE cannot be used.
 """
 
-import json
 import os
 import subprocess
 import sys
@@ -16,6 +15,8 @@ import tempfile
 import time
 import unittest
 from pathlib import Path
+
+from model_tensors import model_tensors
 
 SKIPPED = 4
 SECONDS = 60  # none of these runs may take longer
@@ -46,9 +47,7 @@ class DiskFaults(unittest.TestCase):
                 print("skipped: FUSE cannot mount:", cls.mount.stderr.read().strip())
                 sys.exit(SKIPPED)
             time.sleep(0.05)
-        cls.tensors = {tensor["name"]: tensor for tensor in json.loads(subprocess.run(
-            [cls.stoker, "inspect", cls.model, "--json", "--tensors"], check=True,
-            capture_output=True, text=True).stdout)["tensors"]}
+        cls.tensors = model_tensors(cls.stoker, cls.model)
         cls.healthy = cls.run_model("uring")
         assert cls.healthy.returncode == 0, cls.healthy.stderr
 

@@ -7,7 +7,6 @@ What is written must be the same file as one whose layers are copied, take less 
 with few experts in memory. Exits with 4 where no XFS can be made and mounted (root only).
 """
 
-import json
 import os
 import shutil
 import subprocess
@@ -15,6 +14,8 @@ import sys
 import tempfile
 import unittest
 from pathlib import Path
+
+from model_tensors import model_tensors
 
 SKIPPED = 4
 LAYERS = 16
@@ -56,9 +57,7 @@ class SharedBlocks(unittest.TestCase):
                               capture_output=True, text=True)
         assert made.returncode == 0, made.stderr
         cls.made = made.stderr
-        cls.tensors = {tensor["name"]: tensor for tensor in json.loads(subprocess.run(
-            [cls.stoker, "inspect", cls.model, "--json", "--tensors"], check=True,
-            capture_output=True, text=True).stdout)["tensors"]}
+        cls.tensors = model_tensors(cls.stoker, cls.model)
 
     def bytes_of(self, name):
         with open(self.model, "rb") as file:

@@ -17,6 +17,16 @@ TEST_CASE("first lines") {
   CHECK(FirstLine(directory.path() / "missing").empty());
 }
 
+TEST_CASE("status fields") {
+  const test::TempDir directory;
+  test::WriteFile(directory.path() / "status", "Name:\tx\nVmPinned: 1\nVmPin:\t   64 kB\nEmpty:\n");
+  CHECK(StatusField(directory.path() / "status", "Name") == "x");
+  CHECK(StatusField(directory.path() / "status", "VmPin") == "64 kB");
+  CHECK(StatusField(directory.path() / "status", "Empty").empty());
+  CHECK(StatusField(directory.path() / "status", "Vm").empty());
+  CHECK(StatusField(directory.path() / "missing", "Name").empty());
+}
+
 TEST_CASE("user directories follow the variable, then the home") {
   ::setenv("STOKER_TEST_DIRECTORY", "/somewhere", 1);
   CHECK(UserDirectory("STOKER_TEST_DIRECTORY", ".cache") == "/somewhere/stoker");

@@ -1,4 +1,3 @@
-#include "numa/nearest_name.h"
 #include "runtime/cli/command_line.h"
 
 #include <CLI/CLI.hpp>
@@ -7,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "numa/nearest_name.h"
 #include "runtime/cli/interrupt.h"
 #include "runtime/cli/option_values.h"
 #include "runtime/cli/token_ids.h"
