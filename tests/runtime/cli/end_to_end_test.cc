@@ -108,6 +108,8 @@ TEST_CASE("a traced run replays to its live counters, and its trace converts") {
 }
 
 TEST_CASE("errors are one line on stderr with the right code") {
+  const TempDir directory;
+  const std::string out = directory / "out";
   CheckRefused({"rnu"}, 2, "did you mean run?");
   CheckRefused({"run", "--tmep", "1"}, 2, "did you mean --temp?");
   CheckRefused({"run"}, 2, "MODEL");
@@ -119,12 +121,12 @@ TEST_CASE("errors are one line on stderr with the right code") {
   CheckRefused({"perplexity", Model(), "-f", "/nonexistent", "-c", "2"}, 2,
                "-c must be at least 3");
   CheckRefused({"bench", Model(), "-f", "/nonexistent"}, 1, "/nonexistent");
-  CheckRefused({"logits", Model(), "--ids", "5000", "-o", "/tmp/x"}, 1, "outside the vocabulary");
+  CheckRefused({"logits", Model(), "--ids", "5000", "-o", out}, 1, "outside the vocabulary");
   CheckRefused({"run", "/nonexistent.gguf", "-p", "x"}, 1, "/nonexistent.gguf");
   CheckRefused({"run", Model(), "-f", "/nonexistent"}, 1, "/nonexistent");
-  CheckRefused({"logits", Model(), "--ids", "1,x", "-o", "/tmp/x"}, 2, "not a token id");
+  CheckRefused({"logits", Model(), "--ids", "1,x", "-o", out}, 2, "not a token id");
   CheckRefused({"synth", "/nonexistent/x.gguf", "--preset", "demo"}, 1, "/nonexistent");
-  CheckRefused({"synth", "/tmp/x.gguf", "--type", "q4_k_n"}, 2, "did you mean q4_k_m?");
+  CheckRefused({"synth", out, "--type", "q4_k_n"}, 2, "did you mean q4_k_m?");
 }
 
 TEST_CASE("Ctrl-C stops the stream, prints the statistics and exits with 130") {
