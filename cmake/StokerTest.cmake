@@ -3,11 +3,11 @@
 #                 [ALONE] [DEFINITIONS MACRO ...] [NO_MAIN] [TIMED])
 #
 # One ctest test, or with ISA_LEVELS one per level, NAME_LEVEL, that forces the kernels by
-# STOKER_ISA. It runs the TEST_CASEs of those SOURCES that end in _test.cc, in a process of its own.
-# The tests of one folder share one executable, named after the folder ("mmap_tests"), and all tests
-# one precompiled header. ALONE (SOURCES change the program, such as its operator new), DEFINITIONS
-# and NO_MAIN (SOURCES have a main) give a test an executable of its own, NAME. DEPENDS: what must be
-# built before, such as a program it starts.
+# STOKER_ISA; skipped where the machine has no such level. It runs the TEST_CASEs of those SOURCES
+# that end in _test.cc, in a process of its own. The tests of one folder share one executable, named
+# after the folder ("mmap_tests"), and all tests one precompiled header. ALONE (SOURCES change the
+# program, such as its operator new), DEFINITIONS and NO_MAIN (SOURCES have a main) give a test an
+# executable of its own, NAME. DEPENDS: what must be built before, such as a program it starts.
 #
 # Tests include Catch2 as "tests/support/catch.h". A test that cannot run here exits with 4 and
 # ctest shows it as skipped; STOKER_GOLDEN_DIR and STOKER_SOURCE_DIR reach it through the
@@ -118,6 +118,7 @@ function(stoker_add_test)
     set(suffixes "none")
   endif()
   foreach(suffix IN LISTS suffixes)
+    set(level "")
     set(environment "STOKER_GOLDEN_DIR=${STOKER_GOLDEN_DIR}" "STOKER_SOURCE_DIR=${CMAKE_SOURCE_DIR}"
         "STOKER_BINARY=${CMAKE_BINARY_DIR}/bin/stoker"
         "XDG_CACHE_HOME=${CMAKE_BINARY_DIR}/test-cache"  # what programs keep of measurements
@@ -137,6 +138,10 @@ function(stoker_add_test)
       TIMEOUT ${arg_TIMEOUT}
       SKIP_RETURN_CODE ${STOKER_TEST_SKIP_CODE}
       ENVIRONMENT "${environment}")
+    if(level)
+      # What a forced level says that this machine does not have.
+      set_tests_properties(${test} PROPERTIES SKIP_REGULAR_EXPRESSION "this machine has at most")
+    endif()
     if(above AND NOT "unit" IN_LIST arg_LABELS)
       set_tests_properties(${test} PROPERTIES RUN_SERIAL ON)
     endif()

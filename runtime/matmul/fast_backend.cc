@@ -135,8 +135,12 @@ class FastBackend final : public MatmulBackend {
         // on the shape, and bits shall not depend on the number of workers or nodes.
         for (int64_t row = begin, n = 0; row < end; row += n) {
           n = std::min(weight.rows() < kSmallRows ? kSmallRowGrain : kRowGrain, end - row);
-          onednn_->Multiply(worker.index, reinterpret_cast<const float*>(weight.row(row)), n,
-                            x.f32_rows(), y + row, y_stride);
+          if (n == 1) {
+            kernels.dot_f32({weight.row(row), rows.row_bytes, n}, x.f32_rows(), y + row, y_stride);
+          } else {
+            onednn_->Multiply(worker.index, reinterpret_cast<const float*>(weight.row(row)), n,
+                              x.f32_rows(), y + row, y_stride);
+          }
         }
         break;
       case Route::kOneDnnBf16:

@@ -196,6 +196,7 @@ OneDnn::~OneDnn() = default;
 
 void OneDnn::Multiply(int worker, const float* w, int64_t n_rows, const F32Rows& x, float* y,
                       int64_t y_stride) noexcept {
+  STOKER_CHECK(n_rows > 1);
   workers_[worker].MultiplyOrAbort({Weights::kF32Rows, x.m, n_rows, x.k, x.stride, y_stride}, w,
                                    x.x, y);
 }

@@ -45,6 +45,7 @@ class OneDnn {
   bool has_wide_bf16() const { return has_wide_bf16_; }
 
   // y[t * y_stride + r] = sum_c w[r * k + c] x[t, c] for r in [0, n_rows), on the calling worker.
+  // n_rows > 1: of a single row oneDNN 3.7.2 puts the results side by side, whatever y_stride.
   // All abort when oneDNN refuses the shape: matmul takes every one.
   void Multiply(int worker, const float* w, int64_t n_rows, const F32Rows& x, float* y,
                 int64_t y_stride) noexcept;

@@ -17,10 +17,12 @@
 namespace stoker {
 namespace {
 
+// Of the process's instruction set, the only one that oneDNN can be held to.
+bool Relays() { return ActiveIsaLevel() != IsaLevel::kScalar; }
+
 std::vector<float> Product(ThreadTeam& team, MatmulBackend& backend, const TensorView& weight,
-                           const std::vector<float>& x, int64_t m,
-                           IsaLevel level = ActiveIsaLevel()) {
-  Activations activations(m + 3, weight.cols() + 64, level);
+                           const std::vector<float>& x, int64_t m) {
+  Activations activations(m + 3, weight.cols() + 64);
   std::vector<float> y(static_cast<size_t>(m * weight.rows()), -7.0f);
   team.Run([&](const Worker& worker) {
     activations.Prepare(worker, x.data(), m, weight.cols(), weight.cols(),
@@ -45,20 +47,18 @@ TEST_CASE("exact products agree with the reference, integer ones within their ro
     for (const int64_t m : {1, 5, 40}) {
       const std::vector<float> x = test::RandomActivations(m * cols, rng);
       const std::vector<float> expected = Product(one, *reference, weight, x, m);
-      for (const IsaLevel level : test::Levels()) {
-        CAPTURE(Info(type).name, m, IsaLevelName(level));
-        const auto exact = MakeFastBackend(Precision::kExact, 1, level);
-        CHECK(test::RelativeError(Product(one, *exact, weight, x, m, level), expected) < 1e-6);
-        const auto fast = MakeFastBackend(Precision::kFast, 1, level);
-        // Rounding to 127 steps of the block's largest value: about 0.5 % of the norm, more with
-        // the tenfold values among these activations.
-        const bool residual = HasResidual(fast->FormsFor(type, m));
-        CHECK(residual == GainsFromResidual(type));
-        CHECK(test::RelativeError(Product(one, *fast, weight, x, m, level), expected) <
-              (Info(type).block_elements == 1 ? 1e-6
-               : residual                     ? 2e-4
-                                              : 0.04));
-      }
+      CAPTURE(Info(type).name, m);
+      const auto exact = MakeFastBackend(Precision::kExact, 1);
+      CHECK(test::RelativeError(Product(one, *exact, weight, x, m), expected) < 1e-6);
+      const auto fast = MakeFastBackend(Precision::kFast, 1);
+      // Rounding to 127 steps of the block's largest value: about 0.5 % of the norm, more with
+      // the tenfold values among these activations.
+      const bool residual = HasResidual(fast->FormsFor(type, m));
+      CHECK(residual == GainsFromResidual(type));
+      CHECK(test::RelativeError(Product(one, *fast, weight, x, m), expected) <
+            (Info(type).block_elements == 1 ? 1e-6
+             : residual                     ? 2e-4
+                                            : 0.04));
     }
   }
 }
@@ -107,8 +107,7 @@ TEST_CASE("the first worker polls while it multiplies, and only now and then") {
     backend->SetPoll([&] { ++polls; });
     const auto start = std::chrono::steady_clock::now();
     Product(team, *backend, weight, x, 4);
-    const std::chrono::duration<double, std::milli> took =
-        std::chrono::steady_clock::now() - start;
+    const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - start;
     CHECK(polls >= 1);
     CHECK(polls <= 1 + took.count() / 0.5);
     backend->SetPoll(nullptr);
@@ -180,41 +179,39 @@ TEST_CASE("residual rows: gathered like the others, and left out where none are 
 
 TEST_CASE("re-laid weights give the bits of the file's layout, few tokens those of many") {
   ThreadTeam team(1, false);
-  for (const IsaLevel level : test::Levels()) {
-    const auto backend = MakeFastBackend(Precision::kFast, 1, level);
-    for (const DType type : test::kQuantizedTypes) {
-      std::mt19937 rng(35);
-      const int64_t rows = 16 * 9 + 5;  // the last five are never re-laid
-      const int64_t cols = 512;
-      std::vector<std::byte> bytes = test::RandomWeights(type, rows, cols, rng);
-      const std::vector<std::byte> in_file = bytes;
-      TensorView weight = test::MatrixView(type, rows, cols, bytes);
-      const std::vector<float> x = test::RandomActivations(40 * cols, rng);
-      CAPTURE(IsaLevelName(level), Info(type).name);
+  const auto backend = MakeFastBackend(Precision::kFast, 1);
+  for (const DType type : test::kQuantizedTypes) {
+    std::mt19937 rng(35);
+    const int64_t rows = 16 * 9 + 5;  // the last five are never re-laid
+    const int64_t cols = 512;
+    std::vector<std::byte> bytes = test::RandomWeights(type, rows, cols, rng);
+    const std::vector<std::byte> in_file = bytes;
+    TensorView weight = test::MatrixView(type, rows, cols, bytes);
+    const std::vector<float> x = test::RandomActivations(40 * cols, rng);
+    CAPTURE(Info(type).name);
 
-      const std::vector<float> expected = Product(team, *backend, weight, x, 40, level);
-      CHECK(bytes == in_file);
-      weight.may_relay = true;
-      const WeightLayout layout = backend->LayoutAfter(weight);
-      CHECK((layout == WeightLayout::kPanels) == (level != IsaLevel::kScalar));
-      CHECK(Product(team, *backend, weight, x, 40, level) == expected);
-      CHECK((bytes != in_file) == (level != IsaLevel::kScalar));
-      CHECK(std::equal(bytes.end() - 5 * weight.row_bytes(), bytes.end(),
-                       in_file.end() - 5 * weight.row_bytes()));
+    const std::vector<float> expected = Product(team, *backend, weight, x, 40);
+    CHECK(bytes == in_file);
+    weight.may_relay = true;
+    const WeightLayout layout = backend->LayoutAfter(weight);
+    CHECK((layout == WeightLayout::kPanels) == Relays());
+    CHECK(Product(team, *backend, weight, x, 40) == expected);
+    CHECK((bytes != in_file) == Relays());
+    CHECK(std::equal(bytes.end() - 5 * weight.row_bytes(), bytes.end(),
+                     in_file.end() - 5 * weight.row_bytes()));
 
-      weight.layout = layout;
-      weight.may_relay = false;
-      CHECK(Product(team, *backend, weight, x, 40, level) == expected);
-      const std::vector<float> first(x.begin(), x.begin() + 3 * cols);
-      const std::vector<float> few = Product(team, *backend, weight, first, 3, level);
-      CHECK(std::equal(few.begin(), few.end(), expected.begin()));
+    weight.layout = layout;
+    weight.may_relay = false;
+    CHECK(Product(team, *backend, weight, x, 40) == expected);
+    const std::vector<float> first(x.begin(), x.begin() + 3 * cols);
+    const std::vector<float> few = Product(team, *backend, weight, first, 3);
+    CHECK(std::equal(few.begin(), few.end(), expected.begin()));
 
-      std::vector<std::byte> ahead = in_file;
-      TensorView other = test::MatrixView(type, rows, cols, ahead);
-      other.may_relay = true;
-      team.Run([&](const Worker& worker) { backend->Relay(worker, other); });
-      CHECK(ahead == bytes);
-    }
+    std::vector<std::byte> ahead = in_file;
+    TensorView other = test::MatrixView(type, rows, cols, ahead);
+    other.may_relay = true;
+    team.Run([&](const Worker& worker) { backend->Relay(worker, other); });
+    CHECK(ahead == bytes);
   }
 }
 
@@ -233,25 +230,23 @@ TEST_CASE("plain weights as panels: in place, from the file, in parts or widened
       for (const int64_t m : {1, 7, 140, 600}) {
         const std::vector<float> x(many.begin(), many.begin() + m * cols);
         const std::vector<float> expected = Product(one, *reference, of_file, x, m);
-        for (const IsaLevel level : test::Levels()) {
-          for (const bool split : {false, true}) {
-            MatmulTuning tuning;
-            tuning.set_splits_bf16(split);
-            CAPTURE(Info(type).name, IsaLevelName(level), cols, m, split);
-            const auto backend = MakeFastBackend(Precision::kFast, 1, level, true, tuning);
-            const std::vector<float> from_file = Product(one, *backend, of_file, x, m, level);
-            CHECK(test::RelativeError(from_file, expected) < 2e-6);  // sums of 2079 in f32
-            std::vector<std::byte> bytes = in_file;
-            TensorView weight = test::MatrixView(type, rows, cols, bytes);
-            weight.may_relay = true;
-            const WeightLayout layout = backend->LayoutAfter(weight);
-            CHECK((layout == WeightLayout::kPanels) == (level != IsaLevel::kScalar));
-            CHECK(Product(one, *backend, weight, x, m, level) == from_file);
-            CHECK((bytes != in_file) == (level != IsaLevel::kScalar));
-            weight.layout = layout;
-            weight.may_relay = false;
-            CHECK(Product(one, *backend, weight, x, m, level) == from_file);
-          }
+        for (const bool split : {false, true}) {
+          MatmulTuning tuning;
+          tuning.set_splits_bf16(split);
+          CAPTURE(Info(type).name, cols, m, split);
+          const auto backend = MakeFastBackend(Precision::kFast, 1, ActiveIsaLevel(), true, tuning);
+          const std::vector<float> from_file = Product(one, *backend, of_file, x, m);
+          CHECK(test::RelativeError(from_file, expected) < 2e-6);  // sums of 2079 in f32
+          std::vector<std::byte> bytes = in_file;
+          TensorView weight = test::MatrixView(type, rows, cols, bytes);
+          weight.may_relay = true;
+          const WeightLayout layout = backend->LayoutAfter(weight);
+          CHECK((layout == WeightLayout::kPanels) == Relays());
+          CHECK(Product(one, *backend, weight, x, m) == from_file);
+          CHECK((bytes != in_file) == Relays());
+          weight.layout = layout;
+          weight.may_relay = false;
+          CHECK(Product(one, *backend, weight, x, m) == from_file);
         }
       }
     }
@@ -262,10 +257,8 @@ TEST_CASE("a matrix of few rows stays as it is") {
   const std::vector<std::byte> bytes(32 * 1024 * sizeof(float));
   TensorView router = test::MatrixView(DType::kF32, 32, 1024, bytes);
   router.may_relay = true;
-  for (const IsaLevel level : test::Levels()) {
-    const auto backend = MakeFastBackend(Precision::kFast, 1, level);
-    CHECK(backend->LayoutAfter(router) == WeightLayout::kRows);
-  }
+  const auto backend = MakeFastBackend(Precision::kFast, 1);
+  CHECK(backend->LayoutAfter(router) == WeightLayout::kRows);
 }
 
 TEST_CASE("routes") {
