@@ -28,6 +28,12 @@ constexpr int64_t kMostRowsAhead = 384;
 // Without --memory this part of the free memory (1/20) is left to others, whose needs change.
 constexpr uint64_t kSparedFraction = 20;
 
+bool HasBf16Matrices(const WeightStore& store) {
+  return std::any_of(store.tensors().begin(), store.tensors().end(), [](const StoredTensor& t) {
+    return t.type == DType::kBF16 && t.shape.size() > 1;
+  });
+}
+
 // What the scratch of a model with these options is sized for.
 WorkspaceSize SizeOfWorkspace(const EngineOptions& options, const WeightStore& store,
                               int64_t chunk_tokens) {
@@ -35,6 +41,7 @@ WorkspaceSize SizeOfWorkspace(const EngineOptions& options, const WeightStore& s
           .max_logit_rows = options.logit_rows,
           .n_ctx = options.n_ctx,
           .residual = WantsResidual(store),
+          .bf16_parts = MaySplitBf16(ActiveIsaLevel()) && HasBf16Matrices(store),
           .f32_experts = options.precision == Precision::kExact || options.reference_backend ||
                          HasPlainExperts(store)};
 }

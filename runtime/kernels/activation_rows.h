@@ -26,6 +26,16 @@ struct F32Rows {
   int64_t k = 0;
 };
 
+// bf16 rows `stride` elements apart. Of a row in parts: kBf16Parts rows whose sum it is, as far as
+// f32 has bits, each what those before it left, rounded to bf16.
+inline constexpr int64_t kBf16Parts = 3;
+struct Bf16Rows {
+  const uint16_t* x = nullptr;  // [m, k]
+  int64_t stride = 0;
+  int64_t m = 0;
+  int64_t k = 0;
+};
+
 // Integer activations: x[i] = scale * code with one scale per group of 256 elements, code in
 // [-127, 127]. With the sums of the codes a weight format's minima and code offsets cost integer
 // products of a sixteenth or a thirty-second of the length. Everything is in the order of the row.
@@ -52,6 +62,10 @@ inline Q8Rows SliceRows(const Q8Rows& rows, int64_t first, int64_t count) {
 }
 
 inline F32Rows SliceRows(const F32Rows& rows, int64_t first, int64_t count) {
+  return {rows.x + first * rows.stride, rows.stride, count, rows.k};
+}
+
+inline Bf16Rows SliceRows(const Bf16Rows& rows, int64_t first, int64_t count) {
   return {rows.x + first * rows.stride, rows.stride, count, rows.k};
 }
 

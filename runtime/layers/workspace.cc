@@ -103,10 +103,12 @@ int64_t HiddenRows(const WorkspaceSize& size) {
 
 // Of the inputs of products; only an expert's rows are gathered.
 ActivationRoom Room(const WorkspaceSize& size) {
-  return {.gathered_f32 = false, .residual = size.residual};
+  return {.gathered_f32 = false, .residual = size.residual, .bf16_parts = size.bf16_parts};
 }
 ActivationRoom ExpertRoom(const WorkspaceSize& size) {
-  return {.gathered_f32 = size.f32_experts, .residual = size.residual};
+  ActivationRoom room = Room(size);
+  room.gathered_f32 = size.f32_experts;
+  return room;
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <limits>
 
+#include "mmap/half.h"
 #include "numa/bytes.h"
 #include "numa/check.h"
 #include "runtime/kernels/kernel_table.h"
@@ -16,6 +17,7 @@ namespace {
 constexpr int64_t kCodePadding = 64;
 constexpr int64_t kScalePadding = 16;
 constexpr int64_t kSumPadding = 32;
+constexpr int64_t kPartPadding = 32;
 
 int64_t PaddedK(int64_t k) { return DivCeil(k, kGroup) * kGroup; }
 int64_t CodeStride(int64_t k) { return PaddedK(k) + kCodePadding; }
@@ -33,8 +35,23 @@ size_t ScaleBytes(int64_t max_m, int64_t max_k, ActivationRoom room) {
 size_t SumBytes(int64_t max_m, int64_t max_k, ActivationRoom room) {
   return static_cast<size_t>(Step(room) * max_m * SumStride(max_k)) * sizeof(int16_t);
 }
+size_t PartBytes(int64_t max_m, int64_t stride, ActivationRoom room) {
+  return room.bf16_parts ? static_cast<size_t>(kBf16Parts * max_m * stride) * sizeof(uint16_t) : 0;
+}
 size_t F32Bytes(int64_t max_m, int64_t max_k, ActivationRoom room) {
   return room.gathered_f32 ? static_cast<size_t>(max_m * max_k) * sizeof(float) : 0;
+}
+
+// to[0, n) = x rounded to bf16, to[stride, stride + n) what that left, rounded, and so on.
+void SplitBf16(const float* x, int64_t n, uint16_t* to, int64_t stride) {
+  for (int64_t i = 0; i < n; ++i) {
+    float rest = x[i];
+    for (int64_t part = 0; part < kBf16Parts; ++part) {
+      const uint16_t rounded = F32ToBF16(rest);
+      to[part * stride + i] = rounded;
+      rest -= BF16ToF32(rounded);
+    }
+  }
 }
 
 void CopyRow(const Q8Rows& from, int64_t from_row, const Q8Rows& to, int64_t to_row) {
@@ -67,12 +84,18 @@ Activations::Activations(int64_t max_m, int64_t max_k, IsaLevel level, Activatio
   codes_ = NodeBuffer::Allocate(CodeBytes(max_m, max_k, room), "integer activations");
   scales_ = NodeBuffer::Allocate(ScaleBytes(max_m, max_k, room), "activation scales");
   sums_ = NodeBuffer::Allocate(SumBytes(max_m, max_k, room), "activation sums");
+  if (room.bf16_parts) {
+    parts_ = NodeBuffer::Allocate(PartBytes(max_m, PartStride(max_k), room), "bf16 activations");
+  }
 }
 
 int64_t Activations::BytesFor(int64_t max_m, int64_t max_k, ActivationRoom room) {
   return static_cast<int64_t>(F32Bytes(max_m, max_k, room) + CodeBytes(max_m, max_k, room) +
-                              ScaleBytes(max_m, max_k, room) + SumBytes(max_m, max_k, room));
+                              ScaleBytes(max_m, max_k, room) + SumBytes(max_m, max_k, room) +
+                              PartBytes(max_m, PartStride(max_k), room));
 }
+
+int64_t Activations::PartStride(int64_t k) { return k + kPartPadding; }
 
 Q8Rows Activations::MutableQ8Rows(int64_t m, int64_t k, bool every_other) const {
   const int64_t step = every_other ? 2 : 1;
@@ -102,12 +125,28 @@ void Activations::Prepare(const Worker& worker, const float* x, int64_t m, int64
   STOKER_CHECK(m >= 0 && m <= max_m_ && k > 0 && k <= max_k_);
   // One writer: the others read these fields only after the caller's barrier.
   if (worker.index == 0) SetShape(m, k, x, x_stride, forms | kActF32);
+  if ((forms & kActBf16Parts) != 0) SplitGroups(worker, x, m, k, x_stride);
   if ((forms & kActQ8) == 0) return;
   STOKER_CHECK(k % 32 == 0 && (room_.residual || !HasResidual(forms)));
   QuantizeGroups(worker, x, m, k, x_stride, HasResidual(forms));
 }
 
 // Units are groups of 256 values, so one token's row is shared out too.
+void Activations::SplitGroups(const Worker& worker, const float* x, int64_t m, int64_t k,
+                              int64_t x_stride) const {
+  STOKER_CHECK(room_.bf16_parts);
+  const int64_t stride = PartStride(k);
+  const int64_t n_groups = DivCeil(k, kGroup);
+  const auto [begin, end] = worker.Share(m * n_groups);
+  for (int64_t unit = begin; unit < end; ++unit) {
+    const int64_t row = unit / n_groups;
+    const int64_t first = unit % n_groups * kGroup;
+    SplitBf16(x + row * x_stride + first, std::min(kGroup, k - first),
+              parts_.as<uint16_t>() + kBf16Parts * row * stride + first, stride);
+  }
+}
+
+// The same units.
 void Activations::QuantizeGroups(const Worker& worker, const float* x, int64_t m, int64_t k,
                                  int64_t x_stride, bool residual) const {
   const KernelTable& kernels = KernelsFor(level_);
@@ -141,6 +180,7 @@ void Activations::Gather(const Worker& worker, const Activations& source,
   STOKER_CHECK((forms & ~source.forms_) == 0);
   STOKER_CHECK(room_.gathered_f32 || (forms & kActF32) == 0);
   STOKER_CHECK(room_.residual || !HasResidual(forms));
+  STOKER_CHECK(room_.bf16_parts || (forms & kActBf16Parts) == 0);
   float* const f32 = gathered_.as<float>();
   if (worker.index == 0) SetShape(m, k, f32, k, forms);
   const auto [begin, end] = worker.Share(m);
@@ -157,6 +197,11 @@ void Activations::Gather(const Worker& worker, const Activations& source,
     }
     if ((forms & kActQ8) != 0) CopyRow(from, from_step * row, to, to_step * i);
     if (residual) CopyRow(from, from_step * row + 1, to, to_step * i + 1);
+    if ((forms & kActBf16Parts) != 0) {
+      const int64_t size = kBf16Parts * PartStride(k);  // of a row's parts
+      std::memcpy(parts_.as<uint16_t>() + i * size, source.parts_.as<uint16_t>() + row * size,
+                  static_cast<size_t>(size) * sizeof(uint16_t));
+    }
   }
 }
 

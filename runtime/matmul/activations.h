@@ -1,7 +1,7 @@
 #pragma once
 
-// The input side of a matmul: m token rows of k values, in f32 and, where a kernel wants it, in an
-// integer form made once and shared by every matrix that reads the same input. Allocated at
+// The input side of a matmul: m token rows of k values, in f32 and, where a kernel wants it, in
+// another form made once and shared by every matrix that reads the same input. Allocated at
 // load for the largest m and k; Prepare and Gather are collective calls inside ThreadTeam::Run: no
 // worker may still read the previous content (barrier before), and none may read the new one until
 // all are done (barrier after). Not the output side, and no weights. Thread-compatible.
@@ -24,6 +24,7 @@ enum ActivationForm : uint32_t {
   // Behind each row of kActQ8 another that holds what the first left over, in the same form: the
   // sum of both products has some 15 bits of activation. Includes kActQ8.
   kActQ8Residual = (1u << 2) | kActQ8,
+  kActBf16Parts = 1u << 3,  // kBf16Parts rows of bf16 (activation_rows.h)
 };
 
 constexpr bool HasResidual(uint32_t forms) { return (forms & kActQ8Residual) == kActQ8Residual; }
@@ -36,6 +37,7 @@ constexpr uint32_t WithoutResidual(uint32_t forms) { return forms & ~(kActQ8Resi
 struct ActivationRoom {
   bool gathered_f32 = true;  // Gather with kActF32: rows of its own
   bool residual = true;      // kActQ8Residual
+  bool bf16_parts = true;    // kActBf16Parts
 };
 
 class Activations {
@@ -69,10 +71,18 @@ class Activations {
   // [2 m, k]: rows 2 i and 2 i + 1 belong to row i.
   Q8Rows q8_residual_rows() const { return MutableQ8Rows(2 * m_, k_, /*every_other=*/false); }
 
+  // [kBf16Parts m, k]: the parts of row i from kBf16Parts i on.
+  Bf16Rows bf16_parts() const {
+    return {parts_.as<const uint16_t>(), PartStride(k_), kBf16Parts * m_, k_};
+  }
+
   // Bytes of address space the buffers of an object of this size take.
   static int64_t BytesFor(int64_t max_m, int64_t max_k, ActivationRoom room);
 
  private:
+  static int64_t PartStride(int64_t k);
+  void SplitGroups(const Worker& worker, const float* x, int64_t m, int64_t k,
+                   int64_t x_stride) const;
   void QuantizeGroups(const Worker& worker, const float* x, int64_t m, int64_t k, int64_t x_stride,
                       bool residual) const;
   // m rows from the first on, residual rows left out when every_other.
@@ -92,6 +102,7 @@ class Activations {
   NodeBuffer codes_;     // int8, see Q8Rows
   NodeBuffer scales_;    // f32, see Q8Rows
   NodeBuffer sums_;      // int16, see Q8Rows
+  NodeBuffer parts_;     // bf16, see bf16_parts; empty without room for them
 };
 
 }  // namespace stoker

@@ -81,7 +81,7 @@ class FastBackend final : public MatmulBackend {
     if (level != IsaLevel::kScalar) {
       onednn_ = std::make_unique<OneDnn>(n_workers, level);
       tuning_.set_splits_bf16(tuning.splits_bf16() && onednn_->has_wide_bf16());
-      wide_ = std::make_unique<WideProducts>(onednn_.get(), n_workers, tuning_.splits_bf16());
+      wide_ = std::make_unique<WideProducts>(onednn_.get(), n_workers);
     }
 #endif
     // Scratch of one worker per piece, so that first touch puts it beside its worker.
@@ -98,8 +98,9 @@ class FastBackend final : public MatmulBackend {
 
   uint32_t FormsFor(DType type, int64_t m) const override {
     switch (ChooseRoute(kernels_.level, precision_, type, m, tuning_)) {
-      case Route::kOneDnnF32:
       case Route::kOneDnnBf16:
+        return kActF32 | kActBf16Parts;
+      case Route::kOneDnnF32:
       case Route::kOneDnnWidened:
       case Route::kDotPlain:
       case Route::kDotF32:
@@ -144,7 +145,10 @@ class FastBackend final : public MatmulBackend {
         }
         break;
       case Route::kOneDnnBf16:
-        MultiplyBf16(worker, weight, begin, end, x.f32_rows(), y, y_stride);
+        ForEachBlock(worker, weight, begin, end, [&](const Block& block) {
+          wide_->MultiplyParts(worker.index, block.rows.data, rows.row_bytes, block.rows.n_rows,
+                               x.bf16_parts(), y + block.first_row, y_stride);
+        });
         break;
       case Route::kOneDnnWidened:
         ForEachBlock(worker, weight, begin, end, [&](const Block& block) {
@@ -222,30 +226,6 @@ class FastBackend final : public MatmulBackend {
         return route;
     }
   }
-
-#if STOKER_WITH_ONEDNN
-  // bf16 weights times x, which is the sum of three bf16, for some tokens at a time.
-  void MultiplyBf16(const Worker& worker, const TensorView& weight, int64_t begin, int64_t end,
-                    const F32Rows& x, float* y, int64_t y_stride) {
-    TensorView panels = weight;  // re-laid before the first of several passes
-    if (weight.may_relay) {
-      Relay(worker, weight);
-      panels.layout = LayoutAfter(weight);
-      panels.may_relay = false;
-    }
-    const int64_t step = WideProducts::SplitTokens(x.k);
-    STOKER_CHECK(step > 0);
-    for (int64_t t = 0; t < x.m; t += step) {
-      const F32Rows tokens = SliceRows(x, t, std::min(step, x.m - t));
-      wide_->Split(worker.index, tokens);
-      ForEachBlock(worker, panels, begin, end, [&](const Block& block) {
-        wide_->MultiplySplit(worker.index, block.rows.data, block.rows.row_bytes,
-                             block.rows.n_rows, tokens, y + t * y_stride + block.first_row,
-                             y_stride);
-      });
-    }
-  }
-#endif
 
   // Rows [begin, end) of the results of m tokens times their scales.
   static void ScaleRows(const float* scales, int64_t begin, int64_t end, int64_t m, float* y,
@@ -394,11 +374,15 @@ int64_t OneDnnTokens(IsaLevel level, DType type, const MatmulTuning& tuning) {
   return level == IsaLevel::kAvx512 ? kAvx512WideTokens : kAvx2WideTokens;
 }
 
+bool MaySplitBf16(IsaLevel level) {
+  return kWithOneDnn && level == IsaLevel::kAvx512 && CpuFeatures::Detect().avx512_bf16;
+}
+
 uint64_t FastBackendBytes(IsaLevel level, int n_workers) {
   int64_t bytes = ScratchBytes(KernelsFor(level));
   if (level == IsaLevel::kAvx512) bytes += ScaledProducts::ScratchBytes();
 #if STOKER_WITH_ONEDNN
-  bytes += WideProducts::ScratchBytes(MatmulTuning().splits_bf16());
+  bytes += WideProducts::ScratchBytes();
 #endif
   return static_cast<uint64_t>(bytes * n_workers);
 }

@@ -18,7 +18,7 @@ namespace stoker {
 // n_workers: the size of the team that will call Multiply. `level` must be one this machine has.
 // `residual`: eight- and six-bit weights also multiply what rounding took from the activations;
 // worth it in a model that mostly has such weights, lost in one whose other weights are coarser.
-// Throws std::system_error when the workers' scratch (under 9 MiB each) cannot be had.
+// Throws std::system_error when the workers' scratch (under 5 MiB each) cannot be had.
 std::unique_ptr<MatmulBackend> MakeFastBackend(Precision precision, int n_workers,
                                                IsaLevel level = ActiveIsaLevel(),
                                                bool residual = true,
@@ -31,6 +31,9 @@ inline constexpr int64_t kOneDnnColumns = 1024;
 // Tokens from which products of F32, F16 and BF16 weights go through oneDNN; MatmulTuning::kNever
 // in a build without it.
 int64_t OneDnnTokens(IsaLevel level, DType type, const MatmulTuning& tuning);
+
+// Whether products of BF16 weights may want activations in parts (kActBf16Parts).
+bool MaySplitBf16(IsaLevel level);
 
 // Memory that the workers' scratch may take, at most.
 uint64_t FastBackendBytes(IsaLevel level, int n_workers);

@@ -16,14 +16,6 @@
 
 namespace stoker {
 
-// m rows of k bf16 activations, `stride` elements apart.
-struct Bf16Rows {
-  const uint16_t* x = nullptr;
-  int64_t stride = 0;
-  int64_t m = 0;
-  int64_t k = 0;
-};
-
 // Columns of which MultiplyWide's weights have whole blocks.
 inline constexpr int64_t kWideStep = 32;
 

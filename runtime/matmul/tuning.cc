@@ -114,7 +114,8 @@ class Bench {
     weight.data = panels_.data();
     weight.bytes = panels_.size();
     weight.layout = WeightLayout::kPanels;
-    activations_.Prepare(Worker{}, x_.data(), m, activations_.k(), activations_.k(), kActF32);
+    activations_.Prepare(Worker{}, x_.data(), m, activations_.k(), activations_.k(),
+                         backend->FormsFor(type_, m));
     // In a region of one thread, or oneDNN would take all there are.
     double seconds = 0.0;
     ThreadTeam(1, /*pin=*/false).Run([&](const Worker& worker) {

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstring>
 
-#include "mmap/half.h"
 #include "numa/bytes.h"
 #include "numa/check.h"
 #include "runtime/kernels/panel_layout.h"
@@ -17,27 +16,11 @@ constexpr int64_t kBlockBytes = 256 << 10;
 constexpr int64_t kF32Columns = kBlockBytes / (kWideRows * static_cast<int64_t>(sizeof(float)));
 constexpr int64_t kBf16Columns = 2 * kF32Columns;
 
-// Tokens of one pass over the weights, whose results are collected before they go to y: its rows
-// are mostly a multiple of 4 KiB apart, so that a column of it falls on one set of the first-level
-// cache.
-constexpr int64_t kPassTokens = 512;
-
-constexpr int64_t kParts = 3;
-constexpr int64_t kPartsBytes = 4 << 20;
-constexpr int64_t kPartsTokens = 128;
-static_assert(kParts * kPartsTokens <= kPassTokens);
-
-// to[0, k) = x rounded to bf16, to[k, 2 k) = what that left, rounded, and so on.
-void SplitBf16(const float* x, int64_t k, uint16_t* to) {
-  for (int64_t i = 0; i < k; ++i) {
-    float rest = x[i];
-    for (int64_t part = 0; part < kParts; ++part) {
-      const uint16_t rounded = F32ToBF16(rest);
-      to[part * k + i] = rounded;
-      rest -= BF16ToF32(rounded);
-    }
-  }
-}
+// Rows of activations that pass over the weights at a time, whose results are collected before
+// they go to y: its rows are mostly a multiple of 4 KiB apart, so that a column of it falls on one
+// set of the first-level cache.
+constexpr int64_t kPassRows = 768;
+static_assert(kPassRows % kBf16Parts == 0);
 
 // Columns [first, first + n) of n_panels panels of pairs side by side, to [whole pairs, kWideRows,
 // 2], zeros for missing rows and columns up to the next kWideStep.
@@ -71,32 +54,25 @@ int64_t Panels(int64_t n_rows) { return DivCeil(std::min(n_rows, kWideRows), kPa
 
 struct WideProducts::Scratch {
   alignas(64) std::byte block[kBlockBytes];
-  alignas(64) float products[kPassTokens][kWideRows];
-  // Behind this, where they are wanted: [kPartsTokens, kParts, k], fewer tokens of long rows.
+  alignas(64) float products[kPassRows][kWideRows];
 };
 
-uint16_t* WideProducts::PartsOf(int worker) const {
-  return reinterpret_cast<uint16_t*>(ScratchOf(worker) + 1);
-}
-
-WideProducts::WideProducts(OneDnn* onednn, int n_workers, bool split_bf16) : onednn_(onednn) {
+WideProducts::WideProducts(OneDnn* onednn, int n_workers) : onednn_(onednn) {
   for (int w = 0; w < n_workers; ++w) {
-    scratch_.push_back(NodeBuffer::Allocate(static_cast<size_t>(ScratchBytes(split_bf16)),
-                                            "scratch of f32 products"));
+    scratch_.push_back(
+        NodeBuffer::Allocate(static_cast<size_t>(ScratchBytes()), "scratch of f32 products"));
   }
 }
 
-int64_t WideProducts::ScratchBytes(bool split_bf16) {
-  return static_cast<int64_t>(sizeof(Scratch)) + (split_bf16 ? kPartsBytes : 0);
-}
+int64_t WideProducts::ScratchBytes() { return sizeof(Scratch); }
 
 void WideProducts::Multiply(int worker, const TypeKernels& kernels, const std::byte* panels,
                             int64_t row_bytes, int64_t n_rows, const F32Rows& x, float* y,
                             int64_t y_stride) noexcept {
   Scratch& scratch = *ScratchOf(worker);
   auto* const block = reinterpret_cast<float*>(scratch.block);
-  for (int64_t t = 0; t < x.m; t += kPassTokens) {
-    const F32Rows tokens = SliceRows(x, t, std::min(kPassTokens, x.m - t));
+  for (int64_t t = 0; t < x.m; t += kPassRows) {
+    const F32Rows tokens = SliceRows(x, t, std::min(kPassRows, x.m - t));
     for (int64_t row = 0; row < n_rows; row += kWideRows) {
       for (int64_t first = 0; first < x.k; first += kF32Columns) {
         F32Rows columns = tokens;
@@ -117,36 +93,29 @@ void WideProducts::Multiply(int worker, const TypeKernels& kernels, const std::b
   }
 }
 
-int64_t WideProducts::SplitTokens(int64_t k) {
-  const int64_t fit = kPartsBytes / (kParts * k * static_cast<int64_t>(sizeof(uint16_t)));
-  return std::clamp<int64_t>(fit, 0, kPartsTokens);
-}
-
-void WideProducts::Split(int worker, const F32Rows& x) noexcept {
-  STOKER_CHECK(x.m <= SplitTokens(x.k));
-  for (int64_t t = 0; t < x.m; ++t) {
-    SplitBf16(x.x + t * x.stride, x.k, PartsOf(worker) + kParts * t * x.k);
-  }
-}
-
-void WideProducts::MultiplySplit(int worker, const std::byte* panels, int64_t row_bytes,
-                                 int64_t n_rows, const F32Rows& x, float* y,
+void WideProducts::MultiplyParts(int worker, const std::byte* panels, int64_t row_bytes,
+                                 int64_t n_rows, const Bf16Rows& x, float* y,
                                  int64_t y_stride) noexcept {
   Scratch& scratch = *ScratchOf(worker);
   auto* const block = reinterpret_cast<uint16_t*>(scratch.block);
-  for (int64_t row = 0; row < n_rows; row += kWideRows) {
-    for (int64_t first = 0; first < x.k; first += kBf16Columns) {
-      const int64_t n = std::min(kBf16Columns, x.k - first);
-      PutPairs(panels + row * row_bytes, kPanelRows * row_bytes, Panels(n_rows - row), first, n,
-               block);
-      onednn_->MultiplyWide(worker, block, {PartsOf(worker) + first, x.k, kParts * x.m, n},
-                            first > 0, scratch.products[0]);
-    }
-    const int64_t rows = std::min(kWideRows, n_rows - row);
-    for (int64_t i = 0; i < x.m; ++i) {
-      float* const three = scratch.products[kParts * i];
-      ScaleAdd(1.0f, three + kWideRows, 1.0f, three + 2 * kWideRows, three + kWideRows, rows);
-      ScaleAdd(1.0f, three, 1.0f, three + kWideRows, y + i * y_stride + row, rows);
+  for (int64_t part = 0; part < x.m; part += kPassRows) {
+    const Bf16Rows parts = SliceRows(x, part, std::min(kPassRows, x.m - part));
+    for (int64_t row = 0; row < n_rows; row += kWideRows) {
+      for (int64_t first = 0; first < x.k; first += kBf16Columns) {
+        Bf16Rows columns = parts;
+        columns.x += first;
+        columns.k = std::min(kBf16Columns, x.k - first);
+        PutPairs(panels + row * row_bytes, kPanelRows * row_bytes, Panels(n_rows - row), first,
+                 columns.k, block);
+        onednn_->MultiplyWide(worker, block, columns, first > 0, scratch.products[0]);
+      }
+      const int64_t rows = std::min(kWideRows, n_rows - row);
+      for (int64_t i = 0; i < parts.m / kBf16Parts; ++i) {
+        float* const three = scratch.products[kBf16Parts * i];
+        ScaleAdd(1.0f, three + kWideRows, 1.0f, three + 2 * kWideRows, three + kWideRows, rows);
+        ScaleAdd(1.0f, three, 1.0f, three + kWideRows,
+                 y + (part / kBf16Parts + i) * y_stride + row, rows);
+      }
     }
   }
 }

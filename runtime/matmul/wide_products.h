@@ -21,29 +21,25 @@ namespace stoker {
 
 class WideProducts {
  public:
-  // split_bf16: MultiplySplit will be called. onednn outlives this. Throws std::system_error when
-  // the workers' scratch (under 5 MiB each, 1 MiB without split_bf16) cannot be had.
-  WideProducts(OneDnn* onednn, int n_workers, bool split_bf16);
+  // onednn outlives this. Throws std::system_error when the workers' scratch (under 1 MiB each)
+  // cannot be had.
+  WideProducts(OneDnn* onednn, int n_workers);
 
-  static int64_t ScratchBytes(bool split_bf16);  // of one worker
+  static int64_t ScratchBytes();  // of one worker
 
   // As TypeKernels::dot_plain. row_bytes: of a weight row.
   void Multiply(int worker, const TypeKernels& kernels, const std::byte* panels, int64_t row_bytes,
                 int64_t n_rows, const F32Rows& x, float* y, int64_t y_stride) noexcept;
 
-  // BF16 weights by activations in three parts, in two steps, for the parts serve all rows: tokens
-  // that fit rows of k values, and then, of x as split last by this worker, the products.
-  static int64_t SplitTokens(int64_t k);
-  void Split(int worker, const F32Rows& x) noexcept;
-  void MultiplySplit(int worker, const std::byte* panels, int64_t row_bytes, int64_t n_rows,
-                     const F32Rows& x, float* y, int64_t y_stride) noexcept;
+  // The same of BF16 weights, x in parts: kBf16Parts rows for one of y.
+  void MultiplyParts(int worker, const std::byte* panels, int64_t row_bytes, int64_t n_rows,
+                     const Bf16Rows& x, float* y, int64_t y_stride) noexcept;
 
  private:
   struct Scratch;
   Scratch* ScratchOf(int worker) const {
     return scratch_[static_cast<size_t>(worker)].as<Scratch>();
   }
-  uint16_t* PartsOf(int worker) const;
 
   OneDnn* onednn_;
   std::vector<NodeBuffer> scratch_;  // one per worker, first touched by it

@@ -6,6 +6,7 @@
 #include <memory>
 #include <vector>
 
+#include "mmap/half.h"
 #include "numa/thread_team.h"
 #include "runtime/matmul/activations.h"
 #include "runtime/matmul/fast_backend.h"
@@ -124,9 +125,9 @@ TEST_CASE("gathered rows equal prepared rows in every form") {
   Activations gathered(4, k);
   ThreadTeam team(1, false);
   team.Run([&](const Worker& worker) {
-    source.Prepare(worker, x.data(), 6, k, k, kActF32 | kActQ8);
+    source.Prepare(worker, x.data(), 6, k, k, kActF32 | kActQ8 | kActBf16Parts);
     worker.Barrier();
-    gathered.Gather(worker, source, rows, kActF32 | kActQ8);
+    gathered.Gather(worker, source, rows, kActF32 | kActQ8 | kActBf16Parts);
   });
   REQUIRE(gathered.m() == 4);
   REQUIRE(gathered.k() == k);
@@ -141,6 +142,14 @@ TEST_CASE("gathered rows equal prepared rows in every form") {
                       2 * sizeof(float)) == 0);
     CHECK(std::memcmp(to.sums + i * to.sum_stride, from.sums + row * from.sum_stride,
                       2 * kSumsPerGroup * sizeof(int16_t)) == 0);
+    const Bf16Rows parts = SliceRows(gathered.bf16_parts(), kBf16Parts * i, kBf16Parts);
+    for (int64_t c = 0; c < k; ++c) {
+      float sum = 0.0f;
+      for (int64_t part = kBf16Parts - 1; part >= 0; --part) {
+        sum += BF16ToF32(parts.x[part * parts.stride + c]);
+      }
+      CHECK(sum == x[static_cast<size_t>(row * k + c)]);
+    }
   }
 }
 
