@@ -140,11 +140,17 @@ struct TraceWriter::Compressor {
 TraceWriter::TraceWriter(const std::filesystem::path& path, const TraceHeader& header,
                          Options options)
     : path_(path),
-      fd_(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)),
+      fd_(::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0666)),
+      header_(PackHeader(header)),
       block_(kBlockHeaderBytes + kTraceBlockBytes),
       used_(kBlockHeaderBytes) {
-  if (!fd_.valid()) {
+  struct stat status {};
+  if (!fd_.valid() || ::fstat(fd_.get(), &status) != 0) {
     throw std::system_error(errno, std::generic_category(), "trace " + path.string());
+  }
+  if (status.st_size == 0) Begin();
+  if (error_ != 0) {
+    throw std::system_error(error_, std::generic_category(), "trace " + path.string());
   }
   if (options.compress) {
     compressor_ = std::make_unique<Compressor>();
@@ -153,10 +159,6 @@ TraceWriter::TraceWriter(const std::filesystem::path& path, const TraceHeader& h
     ZSTD_compress2(compressor_->context, compressed_.data(), compressed_.size(), block_.data(),
                    kTraceBlockBytes);
   }
-  const std::vector<std::byte> bytes = PackHeader(header);
-  WriteAll(bytes.data(), bytes.size());
-  if (error_ != 0)
-    throw std::system_error(error_, std::generic_category(), "trace " + path.string());
 }
 
 TraceWriter::~TraceWriter() {
@@ -167,6 +169,7 @@ TraceWriter::~TraceWriter() {
 }
 
 void TraceWriter::Append(const TraceRequest& request) noexcept {
+  if (!begun_) Begin();
   if (error_ != 0 || closed_) return;
   const size_t fixed = kRecordBytes + request.accesses.size() * kAccessBytes;
   const bool with_routes = fixed + request.routes.size() * kRouteBytes <= kTraceBlockBytes;
@@ -204,6 +207,12 @@ void TraceWriter::Append(const TraceRequest& request) noexcept {
   ++n_records_;
 }
 
+void TraceWriter::Begin() noexcept {
+  begun_ = true;
+  if (::ftruncate(fd_.get(), 0) != 0 && errno != EINVAL) error_ = errno;  // a pipe cannot be
+  WriteAll(header_.data(), header_.size());
+}
+
 void TraceWriter::Flush() noexcept {
   const size_t raw = used_ - kBlockHeaderBytes;
   if (raw == 0) return;
@@ -237,12 +246,13 @@ void TraceWriter::WriteAll(const std::byte* data, size_t bytes) noexcept {
 
 void TraceWriter::Close() {
   if (closed_) return;
+  closed_ = true;
   Flush();
+  if (!begun_) return;
   std::byte end[kBlockHeaderBytes + 8];
   StoreLe(end + kBlockHeaderBytes, n_records_);
   PackBlockHeader(end, BlockKind::kEnd, 8, end + kBlockHeaderBytes, 8);
   WriteAll(end, sizeof(end));
-  closed_ = true;
   if (error_ != 0) {
     throw std::system_error(error_, std::generic_category(), "trace " + path_.string());
   }

@@ -31,7 +31,9 @@ class TraceWriter {
     bool compress = true;
   };
 
-  // Creates or truncates `path` and writes the header. Throws std::system_error naming the path.
+  // Creates `path`, or opens it for writing; what it holds goes with the first record, so
+  // that a run that is refused before it begins costs no older trace. Throws std::system_error
+  // naming the path.
   TraceWriter(const std::filesystem::path& path, const TraceHeader& header, Options options);
   TraceWriter(const std::filesystem::path& path, const TraceHeader& header)
       : TraceWriter(path, header, Options()) {}
@@ -44,7 +46,8 @@ class TraceWriter {
   // do not fit a block (beyond some 20,000 tokens) is written without them.
   void Append(const TraceRequest& request) noexcept;
 
-  // Writes what is buffered and the end record. Throws std::system_error naming the path for this
+  // Writes what is buffered and the end record; without any record a file that was not empty stays
+  // as it was. Throws std::system_error naming the path for this
   // or any earlier failure to write. Called by the destructor, which swallows the exception.
   void Close();
 
@@ -52,11 +55,14 @@ class TraceWriter {
 
  private:
   struct Compressor;
+  void Begin() noexcept;  // the file anew, with its header
   void Flush() noexcept;
   void WriteAll(const std::byte* data, size_t bytes) noexcept;
 
   std::filesystem::path path_;
   UniqueFd fd_;
+  std::vector<std::byte> header_;
+  bool begun_ = false;
   std::vector<std::byte> block_;       // kTraceBlockBytes
   std::vector<std::byte> compressed_;  // its bound
   std::unique_ptr<Compressor> compressor_;

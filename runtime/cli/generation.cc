@@ -93,17 +93,23 @@ Answer StreamAnswer(Engine& engine, Session& session, Sampler& sampler,
 
 std::string StatisticsLine(const Answer& answer, const TokenBytes& bytes) {
   const GenerateStats& stats = answer.stats;
-  const double decode_rate = PerSecond(stats.decode_steps, stats.decode_seconds);
-  const std::string used = UsageLine(answer.decode, stats.decode_steps);
-  return fmt::format(
-      "stats: prompt {} tokens ({} reused), prefill {:.1f} tok/s; generated {}, decode {:.2f} "
-      "tok/s; "
-      "{} of weights per token, {:.1f} GB/s; {}{}stopped: {}",
-      stats.prompt_tokens, stats.reused_tokens,
-      PerSecond(stats.prefilled_tokens, stats.prefill_seconds), stats.generated_tokens, decode_rate,
-      DecimalBytes(bytes.weights()),
-      static_cast<double>(bytes.weights()) * decode_rate / 1e9, used, used.empty() ? "" : "; ",
-      StopName(stats.stop_reason));
+  std::string line =
+      fmt::format("stats: prompt {} tokens ({} reused)", stats.prompt_tokens, stats.reused_tokens);
+  if (stats.prefilled_tokens > 0) {
+    line += fmt::format(", prefill {:.1f} tok/s",
+                        PerSecond(stats.prefilled_tokens, stats.prefill_seconds));
+  }
+  line += fmt::format("; generated {}", stats.generated_tokens);
+  // The first token comes out of the prompt: with one there is no speed to tell.
+  if (stats.decode_steps > 0) {
+    const double decode_rate = PerSecond(stats.decode_steps, stats.decode_seconds);
+    const std::string used = UsageLine(answer.decode, stats.decode_steps);
+    line += fmt::format(", decode {:.2f} tok/s; {} of weights per token, {:.1f} GB/s{}{}",
+                        decode_rate, DecimalBytes(bytes.weights()),
+                        static_cast<double>(bytes.weights()) * decode_rate / 1e9,
+                        used.empty() ? "" : "; ", used);
+  }
+  return line + "; stopped: " + std::string(StopName(stats.stop_reason));
 }
 
 std::string StatisticsJson(const Answer& answer, const Engine& engine, const TokenBytes& bytes,

@@ -192,10 +192,8 @@ TEST_CASE("headers that cannot be are refused") {
   const auto refused = [&](auto change, const char* why) {
     TraceHeader header = Sample().header;
     change(header);
-    {
-      TraceWriter writer(dir / "h.stk", header);
-      writer.Close();
-    }
+    std::filesystem::remove(dir / "h.stk");
+    TraceWriter(dir / "h.stk", header).Close();
     CHECK_THROWS_WITH(TraceReader(dir / "h.stk"),
                       test::HasText("h.stk: offset ") && test::HasText(why));
   };
@@ -209,6 +207,19 @@ TEST_CASE("headers that cannot be are refused") {
   CHECK_THROWS_WITH(TraceReader(dir / "v.stk"), test::HasText("header of 4294967295 bytes"));
   CHECK_THROWS_WITH(TraceReader(dir.path()), test::HasText("not a regular file"));
   CHECK_THROWS_AS(TraceReader(dir / "absent"), std::system_error);
+}
+
+TEST_CASE("a run without a request costs no older trace") {
+  const TempDir dir;
+  const Trace old = Sample(50);
+  SaveTrace(old, dir / "t.stk", true);
+  TraceWriter(dir / "t.stk", old.header).Close();
+  CheckSame(old, LoadTrace(dir / "t.stk"));
+  const Trace one = Sample(1);
+  SaveTrace(one, dir / "t.stk", true);
+  CheckSame(one, LoadTrace(dir / "t.stk"));
+  TraceWriter(dir / "new.stk", old.header).Close();
+  CHECK(LoadTrace(dir / "new.stk").complete);
 }
 
 TEST_CASE("a full disk ends the trace, not the run") {

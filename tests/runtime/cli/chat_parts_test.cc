@@ -95,6 +95,20 @@ TEST_CASE("a prompt that was stopped counts the tokens that were fed") {
   answer.stats.prefill_seconds = 2.0;
   const std::string line = StatisticsLine(answer, TokenBytes());
   CHECK_THAT(line, test::HasText("prefill 25.0 tok/s"));
+  CHECK(line.find("decode") == std::string::npos);
+}
+
+TEST_CASE("no speed is told of what was not done") {
+  Answer answer;
+  answer.stats.stop_reason = StopReason::kLength;
+  answer.stats.prompt_tokens = answer.stats.reused_tokens = 12;
+  answer.stats.generated_tokens = 1;
+  CHECK(StatisticsLine(answer, TokenBytes()) ==
+        "stats: prompt 12 tokens (12 reused); generated 1; stopped: length (-n)");
+  answer.stats.generated_tokens = 5;
+  answer.stats.decode_steps = 4;
+  answer.stats.decode_seconds = 2.0;
+  CHECK_THAT(StatisticsLine(answer, TokenBytes()), test::HasText("generated 5, decode 2.00 tok/s"));
 }
 
 TEST_CASE("Ctrl-C can be forgotten") {
