@@ -209,7 +209,7 @@ void TraceWriter::Append(const TraceRequest& request) noexcept {
 
 void TraceWriter::Begin() noexcept {
   begun_ = true;
-  if (::ftruncate(fd_.get(), 0) != 0 && errno != EINVAL) error_ = errno;  // a pipe cannot be
+  if (::ftruncate(fd_.get(), 0) != 0 && errno != EINVAL) error_ = errno;  // EINVAL: no file
   WriteAll(header_.data(), header_.size());
 }
 

@@ -31,9 +31,9 @@ class TraceWriter {
     bool compress = true;
   };
 
-  // Creates `path`, or opens it for writing; what it holds goes with the first record, so
-  // that a run that is refused before it begins costs no older trace. Throws std::system_error
-  // naming the path.
+  // Creates `path`, or opens it for writing. What it holds goes with the first record only, so that
+  // a run that is refused before it begins costs no older trace. Throws std::system_error naming
+  // the path.
   TraceWriter(const std::filesystem::path& path, const TraceHeader& header, Options options);
   TraceWriter(const std::filesystem::path& path, const TraceHeader& header)
       : TraceWriter(path, header, Options()) {}
@@ -46,9 +46,9 @@ class TraceWriter {
   // do not fit a block (beyond some 20,000 tokens) is written without them.
   void Append(const TraceRequest& request) noexcept;
 
-  // Writes what is buffered and the end record; without any record a file that was not empty stays
-  // as it was. Throws std::system_error naming the path for this
-  // or any earlier failure to write. Called by the destructor, which swallows the exception.
+  // Writes what is buffered and the end record; without any record an older trace stays as it was.
+  // Throws std::system_error naming the path for this or any earlier failure to write. Called by
+  // the destructor, which swallows the exception.
   void Close();
 
   uint64_t n_records() const { return n_records_; }

@@ -72,16 +72,6 @@ void GgufWriter::AddStrings(std::string_view key, std::span<const std::string> v
   for (const std::string& value : values) AppendString(metadata_, value);
 }
 
-void GgufWriter::AddEntry(const GgufEntry& entry) {
-  if (entry.type == GgufType::kString) {
-    AddString(entry.key, AsText(entry.data));
-  } else if (entry.type == GgufType::kArray) {
-    AddRawArray(entry.key, entry.element, entry.count, entry.data);
-  } else {
-    AddRaw(entry.key, entry.type, entry.data);
-  }
-}
-
 void GgufWriter::AddTensor(std::string_view name, DType type, std::span<const int64_t> shape) {
   STOKER_CHECK_MSG(!header_written_, "tensor after data");
   STOKER_CHECK(!name.empty() && name.size() <= kMaxTensorNameBytes);

@@ -57,8 +57,6 @@ class GgufWriter {
     AddRawArray(key, kGgufTypeOf<T>, values.size(), std::as_bytes(values));
   }
   void AddStrings(std::string_view key, std::span<const std::string> values);
-  // A value taken over from another file as it stands.
-  void AddEntry(const GgufEntry& entry);
 
   // 2. The tensor table. `shape` is slowest first, one to four dimensions; rows must be whole
   // blocks of `type`.

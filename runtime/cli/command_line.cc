@@ -72,6 +72,20 @@ std::vector<std::string> NormalisedArguments(const CLI::App& app,
   return arguments;
 }
 
+// An argument nobody asked for is often a prompt without its option, or a piece of one.
+std::string Unexpected(const CLI::App& app) {
+  constexpr size_t kMostShown = 40;
+  const std::vector<std::string> left = app.remaining();
+  std::string argument = left.empty() ? "" : left.front();
+  if (argument.size() > kMostShown) {
+    argument.resize(kMostShown);
+    argument += "...";
+  }
+  const bool takes_prompt = app.get_option_no_throw("--prompt") != nullptr;
+  return fmt::format("unexpected argument \"{}\"; {}", argument,
+                     takes_prompt ? "give the prompt as -p \"...\"" : "see --help");
+}
+
 std::string Overview(std::span<const Command> commands) {
   std::string text = "stoker " STOKER_VERSION_STRING
                      " - runs MiniMax-M1 on the CPU, from the files you downloaded\n\n"
@@ -115,6 +129,8 @@ int RunCommand(const Command& command, std::vector<std::string> arguments) {
     app.parse(arguments);
   } catch (const CLI::CallForHelp&) {
     return Show(app.help());
+  } catch (const CLI::ExtrasError&) {
+    return Usage(fmt::format("{}: {}", command.name, Unexpected(app)));
   } catch (const CLI::ParseError& error) {
     return Usage(fmt::format("{}: {}", command.name, error.what()));
   } catch (const UsageError& error) {

@@ -175,8 +175,9 @@ class PieceGenerator {
 SynthResult WriteSynthModel(const SynthRequest& request) {
   std::vector<SynthTensor> tensors =
       PlanTensors(request.shape, *request.mix, request.overrides);
-  const bool shares = request.distinct_expert_layers > 0;
-  if (shares) RepeatExperts(request.distinct_expert_layers, &tensors);
+  if (request.distinct_expert_layers > 0) RepeatExperts(request.distinct_expert_layers, &tensors);
+  const bool shares = std::any_of(tensors.begin(), tensors.end(),
+                                  [](const SynthTensor& tensor) { return tensor.same_as >= 0; });
   GgufWriter writer(request.path, shares ? AtomicFile::kShareAlignment : kGgufAlignment);
   if (shares && !writer.CanShareBlocks()) {
     throw std::runtime_error(fmt::format(

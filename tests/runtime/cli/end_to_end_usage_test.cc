@@ -43,6 +43,13 @@ TEST_CASE("values that cannot be are usage errors") {
   CHECK(fs::is_empty(dir.path()));
 }
 
+TEST_CASE("arguments nobody asked for are shown in part, with what may be meant") {
+  CheckRefused({"run", Model(), "hello", "world"}, 2, "\"hello\"; give the prompt as -p");
+  CheckRefused({"run", Model(), std::string(5000, 'x')}, 2,
+               '"' + std::string(40, 'x') + "...\"; give");
+  CheckRefused({"inspect", Model(), "more"}, 2, "\"more\"; see --help");
+}
+
 TEST_CASE("options that would change nothing are refused") {
   CheckRefused({"run", Model(), "-p", "x", "--raw", "-sys", "y"}, 2, "--system-prompt");
   CheckRefused({"run", Model(), "-p", "x", "--raw", "--chat-template", "vendor"}, 2,
