@@ -169,7 +169,7 @@ TraceWriter::~TraceWriter() {
 }
 
 void TraceWriter::Append(const TraceRequest& request) noexcept {
-  if (!begun_) Begin();
+  Begin();
   if (error_ != 0 || closed_) return;
   const size_t fixed = kRecordBytes + request.accesses.size() * kAccessBytes;
   const bool with_routes = fixed + request.routes.size() * kRouteBytes <= kTraceBlockBytes;
@@ -208,6 +208,7 @@ void TraceWriter::Append(const TraceRequest& request) noexcept {
 }
 
 void TraceWriter::Begin() noexcept {
+  if (begun_) return;
   begun_ = true;
   if (::ftruncate(fd_.get(), 0) != 0 && errno != EINVAL) error_ = errno;  // EINVAL: no file
   WriteAll(header_.data(), header_.size());
@@ -517,6 +518,7 @@ Trace LoadTrace(const std::filesystem::path& path, uint64_t max_bytes) {
 
 void SaveTrace(const Trace& trace, const std::filesystem::path& path, bool compress) {
   TraceWriter writer(path, trace.header, {.compress = compress});
+  writer.Begin();
   for (size_t i = 0; i < trace.size(); ++i) writer.Append(trace[i]);
   writer.Close();
 }

@@ -41,6 +41,9 @@ class TraceWriter {
   TraceWriter(const TraceWriter&) = delete;
   TraceWriter& operator=(const TraceWriter&) = delete;
 
+  // Replaces what the file holds, by a header, as the first record does otherwise.
+  void Begin() noexcept;
+
   // Copies one record. Allocates nothing. When a write to disk fails the trace ends there: later
   // records are dropped, and Close throws; a run is never lost to its trace. A record whose routes
   // do not fit a block (beyond some 20,000 tokens) is written without them.
@@ -55,7 +58,6 @@ class TraceWriter {
 
  private:
   struct Compressor;
-  void Begin() noexcept;  // the file anew, with its header
   void Flush() noexcept;
   void WriteAll(const std::byte* data, size_t bytes) noexcept;
 

@@ -13,6 +13,7 @@
 #include "numa/nearest_name.h"
 #include "runtime/cli/interrupt.h"
 #include "runtime/cli/output.h"
+#include "runtime/text/utf8.h"
 #include "stoker_version.h"
 
 namespace stoker {
@@ -78,7 +79,7 @@ std::string Unexpected(const CLI::App& app) {
   const std::vector<std::string> left = app.remaining();
   std::string argument = left.empty() ? "" : left.front();
   if (argument.size() > kMostShown) {
-    argument.resize(kMostShown);
+    argument.resize(ValidUtf8Prefix(argument.substr(0, kMostShown)));
     argument += "...";
   }
   const bool takes_prompt = app.get_option_no_throw("--prompt") != nullptr;

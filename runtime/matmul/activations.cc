@@ -42,6 +42,18 @@ size_t F32Bytes(int64_t max_m, int64_t max_k, ActivationRoom room) {
   return room.gathered_f32 ? static_cast<size_t>(max_m * max_k) * sizeof(float) : 0;
 }
 
+// Calls f(row, first value, n values) for a worker's share of m rows of k values in groups, so that
+// one token's row is shared out too.
+template <typename F>
+void ForEachGroup(const Worker& worker, int64_t m, int64_t k, F&& f) {
+  const int64_t n_groups = DivCeil(k, kGroup);
+  const auto [begin, end] = worker.Share(m * n_groups);
+  for (int64_t unit = begin; unit < end; ++unit) {
+    const int64_t first = unit % n_groups * kGroup;
+    f(unit / n_groups, first, std::min(kGroup, k - first));
+  }
+}
+
 // to[0, n) = x rounded to bf16, to[stride, stride + n) what that left, rounded, and so on.
 void SplitBf16(const float* x, int64_t n, uint16_t* to, int64_t stride) {
   for (int64_t i = 0; i < n; ++i) {
@@ -131,22 +143,16 @@ void Activations::Prepare(const Worker& worker, const float* x, int64_t m, int64
   QuantizeGroups(worker, x, m, k, x_stride, HasResidual(forms));
 }
 
-// Units are groups of 256 values, so one token's row is shared out too.
 void Activations::SplitGroups(const Worker& worker, const float* x, int64_t m, int64_t k,
                               int64_t x_stride) const {
   STOKER_CHECK(room_.bf16_parts);
   const int64_t stride = PartStride(k);
-  const int64_t n_groups = DivCeil(k, kGroup);
-  const auto [begin, end] = worker.Share(m * n_groups);
-  for (int64_t unit = begin; unit < end; ++unit) {
-    const int64_t row = unit / n_groups;
-    const int64_t first = unit % n_groups * kGroup;
-    SplitBf16(x + row * x_stride + first, std::min(kGroup, k - first),
+  ForEachGroup(worker, m, k, [&](int64_t row, int64_t first, int64_t n) {
+    SplitBf16(x + row * x_stride + first, n,
               parts_.as<uint16_t>() + kBf16Parts * row * stride + first, stride);
-  }
+  });
 }
 
-// The same units.
 void Activations::QuantizeGroups(const Worker& worker, const float* x, int64_t m, int64_t k,
                                  int64_t x_stride, bool residual) const {
   const KernelTable& kernels = KernelsFor(level_);
@@ -157,19 +163,16 @@ void Activations::QuantizeGroups(const Worker& worker, const float* x, int64_t m
                         rows.scales + row * rows.scale_stride + group,
                         rows.sums + row * rows.sum_stride + group * kSumsPerGroup);
   };
-  const auto [begin, end] = worker.Share(m * rows.n_groups);
-  for (int64_t unit = begin; unit < end; ++unit) {
-    const int64_t row = unit / rows.n_groups;
-    const int64_t group = unit % rows.n_groups;
-    const float* values = x + row * x_stride + group * kGroup;
-    const int64_t n = std::min(kGroup, k - group * kGroup);
+  ForEachGroup(worker, m, k, [&](int64_t row, int64_t first, int64_t n) {
+    const int64_t group = first / kGroup;
+    const float* values = x + row * x_stride + first;
     quantize(values, n, step * row, group);
-    if (!residual) continue;
+    if (!residual) return;
     float rest[kGroup];
-    Residual(values, n, rows.codes + step * row * rows.code_stride + group * kGroup,
+    Residual(values, n, rows.codes + step * row * rows.code_stride + first,
              rows.scales[step * row * rows.scale_stride + group], rest);
     quantize(rest, n, step * row + 1, group);
-  }
+  });
 }
 
 void Activations::Gather(const Worker& worker, const Activations& source,

@@ -136,7 +136,7 @@ class FastBackend final : public MatmulBackend {
         // on the shape, and bits shall not depend on the number of workers or nodes.
         for (int64_t row = begin, n = 0; row < end; row += n) {
           n = std::min(weight.rows() < kSmallRows ? kSmallRowGrain : kRowGrain, end - row);
-          if (n == 1) {
+          if (n == 1) {  // see OneDnn::Multiply
             kernels.dot_f32({weight.row(row), rows.row_bytes, n}, x.f32_rows(), y + row, y_stride);
           } else {
             onednn_->Multiply(worker.index, reinterpret_cast<const float*>(weight.row(row)), n,
@@ -374,8 +374,12 @@ int64_t OneDnnTokens(IsaLevel level, DType type, const MatmulTuning& tuning) {
   return level == IsaLevel::kAvx512 ? kAvx512WideTokens : kAvx2WideTokens;
 }
 
-bool MaySplitBf16(IsaLevel level) {
-  return kWithOneDnn && level == IsaLevel::kAvx512 && CpuFeatures::Detect().avx512_bf16;
+bool MaySplitBf16([[maybe_unused]] IsaLevel level) {
+#if STOKER_WITH_ONEDNN
+  return OneDnn::MayHaveWideBf16(level);
+#else
+  return false;
+#endif
 }
 
 uint64_t FastBackendBytes(IsaLevel level, int n_workers) {

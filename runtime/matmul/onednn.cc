@@ -185,7 +185,7 @@ OneDnn::OneDnn(int n_workers, IsaLevel level) {
   const auto f32 = [](int v) { return static_cast<float>(v); };
   has_rows_ = Test<float>(workers_[0], Weights::kF32Rows, f32);
   has_wide_f32_ = Test<float>(workers_[0], Weights::kF32Wide, f32);
-  if (level == IsaLevel::kAvx512 && CpuFeatures::Detect().avx512_bf16) {
+  if (MayHaveWideBf16(level)) {
     has_wide_bf16_ = Test<uint16_t>(workers_[0], Weights::kBf16Wide, [](int v) {
       return F32ToBF16(static_cast<float>(v));
     });

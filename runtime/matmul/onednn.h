@@ -49,6 +49,11 @@ class OneDnn {
   // f32.
   void MultiplyWide(int worker, const uint16_t* w, const Bf16Rows& x, bool add, float* y) noexcept;
 
+  // Whether products of bf16 weights may be offered at this level, before any object is there.
+  static bool MayHaveWideBf16(IsaLevel level) {
+    return level == IsaLevel::kAvx512 && CpuFeatures::Detect().avx512_bf16;
+  }
+
   static std::string Version();  // "3.7.2"
 
  private:

@@ -11,16 +11,15 @@
 namespace stoker {
 namespace {
 
-// Columns of a block of weights, which stays in the second-level cache while the tokens pass.
+// Of a block of weights, which stays in the second-level cache while the tokens pass.
 constexpr int64_t kBlockBytes = 256 << 10;
-constexpr int64_t kF32Columns = kBlockBytes / (kWideRows * static_cast<int64_t>(sizeof(float)));
-constexpr int64_t kBf16Columns = 2 * kF32Columns;
 
 // Rows of activations that pass over the weights at a time, whose results are collected before
 // they go to y: its rows are mostly a multiple of 4 KiB apart, so that a column of it falls on one
 // set of the first-level cache.
 constexpr int64_t kPassRows = 768;
 static_assert(kPassRows % kBf16Parts == 0);
+using Products = float[kPassRows][kWideRows];
 
 // Columns [first, first + n) of n_panels panels of pairs side by side, to [whole pairs, kWideRows,
 // 2], zeros for missing rows and columns up to the next kWideStep.
@@ -54,7 +53,7 @@ int64_t Panels(int64_t n_rows) { return DivCeil(std::min(n_rows, kWideRows), kPa
 
 struct WideProducts::Scratch {
   alignas(64) std::byte block[kBlockBytes];
-  alignas(64) float products[kPassRows][kWideRows];
+  alignas(64) Products products;
 };
 
 WideProducts::WideProducts(OneDnn* onednn, int n_workers) : onednn_(onednn) {
@@ -66,58 +65,60 @@ WideProducts::WideProducts(OneDnn* onednn, int n_workers) : onednn_(onednn) {
 
 int64_t WideProducts::ScratchBytes() { return sizeof(Scratch); }
 
+template <typename Element, typename Rows, typename Unpack, typename Store>
+void WideProducts::MultiplyBlocks(int worker, int64_t n_rows, const Rows& x, Unpack&& unpack,
+                                  Store&& store) {
+  constexpr int64_t kColumns = kBlockBytes / (kWideRows * static_cast<int64_t>(sizeof(Element)));
+  Scratch& scratch = *ScratchOf(worker);
+  auto* const block = reinterpret_cast<Element*>(scratch.block);
+  for (int64_t pass = 0; pass < x.m; pass += kPassRows) {
+    const Rows rows = SliceRows(x, pass, std::min(kPassRows, x.m - pass));
+    for (int64_t row = 0; row < n_rows; row += kWideRows) {
+      for (int64_t first = 0; first < x.k; first += kColumns) {
+        Rows columns = rows;
+        columns.x += first;
+        columns.k = std::min(kColumns, x.k - first);
+        unpack(row, first, columns.k, block);
+        onednn_->MultiplyWide(worker, block, columns, first > 0, scratch.products[0]);
+      }
+      store(pass, rows.m, row, std::min(kWideRows, n_rows - row), scratch.products);
+    }
+  }
+}
+
 void WideProducts::Multiply(int worker, const TypeKernels& kernels, const std::byte* panels,
                             int64_t row_bytes, int64_t n_rows, const F32Rows& x, float* y,
                             int64_t y_stride) noexcept {
-  Scratch& scratch = *ScratchOf(worker);
-  auto* const block = reinterpret_cast<float*>(scratch.block);
-  for (int64_t t = 0; t < x.m; t += kPassRows) {
-    const F32Rows tokens = SliceRows(x, t, std::min(kPassRows, x.m - t));
-    for (int64_t row = 0; row < n_rows; row += kWideRows) {
-      for (int64_t first = 0; first < x.k; first += kF32Columns) {
-        F32Rows columns = tokens;
-        columns.x += first;
-        columns.k = std::min(kF32Columns, x.k - first);
-        kernels.widen_panels(panels + row * row_bytes, kPanelRows * row_bytes,
-                             Panels(n_rows - row), x.k, first, columns.k, block);
-        std::fill(block + columns.k * kWideRows,
-                  block + DivCeil(columns.k, kWideStep) * kWideStep * kWideRows, 0.0f);
-        onednn_->MultiplyWide(worker, block, columns, first > 0, scratch.products[0]);
-      }
-      const int64_t rows = std::min(kWideRows, n_rows - row);
-      for (int64_t i = 0; i < tokens.m; ++i) {
-        std::memcpy(y + (t + i) * y_stride + row, scratch.products[i],
-                    static_cast<size_t>(rows) * sizeof(float));
-      }
+  const auto widen = [&](int64_t row, int64_t first, int64_t n, float* block) {
+    kernels.widen_panels(panels + row * row_bytes, kPanelRows * row_bytes, Panels(n_rows - row),
+                         x.k, first, n, block);
+    std::fill(block + n * kWideRows, block + DivCeil(n, kWideStep) * kWideStep * kWideRows, 0.0f);
+  };
+  const auto copy = [&](int64_t token, int64_t m, int64_t row, int64_t n, Products& products) {
+    for (int64_t i = 0; i < m; ++i) {
+      std::memcpy(y + (token + i) * y_stride + row, products[i],
+                  static_cast<size_t>(n) * sizeof(float));
     }
-  }
+  };
+  MultiplyBlocks<float>(worker, n_rows, x, widen, copy);
 }
 
 void WideProducts::MultiplyParts(int worker, const std::byte* panels, int64_t row_bytes,
                                  int64_t n_rows, const Bf16Rows& x, float* y,
                                  int64_t y_stride) noexcept {
-  Scratch& scratch = *ScratchOf(worker);
-  auto* const block = reinterpret_cast<uint16_t*>(scratch.block);
-  for (int64_t part = 0; part < x.m; part += kPassRows) {
-    const Bf16Rows parts = SliceRows(x, part, std::min(kPassRows, x.m - part));
-    for (int64_t row = 0; row < n_rows; row += kWideRows) {
-      for (int64_t first = 0; first < x.k; first += kBf16Columns) {
-        Bf16Rows columns = parts;
-        columns.x += first;
-        columns.k = std::min(kBf16Columns, x.k - first);
-        PutPairs(panels + row * row_bytes, kPanelRows * row_bytes, Panels(n_rows - row), first,
-                 columns.k, block);
-        onednn_->MultiplyWide(worker, block, columns, first > 0, scratch.products[0]);
-      }
-      const int64_t rows = std::min(kWideRows, n_rows - row);
-      for (int64_t i = 0; i < parts.m / kBf16Parts; ++i) {
-        float* const three = scratch.products[kBf16Parts * i];
-        ScaleAdd(1.0f, three + kWideRows, 1.0f, three + 2 * kWideRows, three + kWideRows, rows);
-        ScaleAdd(1.0f, three, 1.0f, three + kWideRows,
-                 y + (part / kBf16Parts + i) * y_stride + row, rows);
-      }
+  const auto take = [&](int64_t row, int64_t first, int64_t n, uint16_t* block) {
+    PutPairs(panels + row * row_bytes, kPanelRows * row_bytes, Panels(n_rows - row), first, n,
+             block);
+  };
+  const auto add = [&](int64_t part, int64_t m, int64_t row, int64_t n, Products& products) {
+    float* to = y + part / kBf16Parts * y_stride + row;
+    for (int64_t i = 0; i < m; i += kBf16Parts, to += y_stride) {
+      float* const three = products[i];
+      ScaleAdd(1.0f, three + kWideRows, 1.0f, three + 2 * kWideRows, three + kWideRows, n);
+      ScaleAdd(1.0f, three, 1.0f, three + kWideRows, to, n);
     }
-  }
+  };
+  MultiplyBlocks<uint16_t>(worker, n_rows, x, take, add);
 }
 
 }  // namespace stoker

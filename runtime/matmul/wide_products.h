@@ -37,6 +37,10 @@ class WideProducts {
 
  private:
   struct Scratch;
+  // Products of n_rows rows in blocks of weights: unpack(row, first column, n columns, block) makes
+  // a block, store(first row of x, m of them, row, n rows, products) takes what it gave.
+  template <typename Element, typename Rows, typename Unpack, typename Store>
+  void MultiplyBlocks(int worker, int64_t n_rows, const Rows& x, Unpack&& unpack, Store&& store);
   Scratch* ScratchOf(int worker) const {
     return scratch_[static_cast<size_t>(worker)].as<Scratch>();
   }

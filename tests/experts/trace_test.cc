@@ -220,6 +220,10 @@ TEST_CASE("a run without a request costs no older trace") {
   CheckSame(one, LoadTrace(dir / "t.stk"));
   TraceWriter(dir / "new.stk", old.header).Close();
   CHECK(LoadTrace(dir / "new.stk").complete);
+  Trace none;
+  none.header = old.header;
+  SaveTrace(none, dir / "t.stk", true);  // not a run: what is saved is what the file holds
+  CHECK(LoadTrace(dir / "t.stk").size() == 0);
 }
 
 TEST_CASE("a full disk ends the trace, not the run") {
