@@ -185,6 +185,7 @@ void ExpertCache::Request(std::span<const ExpertId> ids) {
   if (!expected_.empty() && config_.Expert(expected_.front()).layer == last_layer_) {
     ClearProtection();
     expected_.clear();
+    early_.clear();
   }
   for (size_t i = 0; i < ids.size(); ++i) {
     STOKER_CHECK(ids[i].layer == last_layer_);
@@ -257,8 +258,16 @@ void ExpertCache::StartQueued() {
   SubmitReads();
 }
 
+// A pager that throws, because the kernel takes no more reads, has them all the same: they must not
+// be submitted again.
 void ExpertCache::SubmitReads() {
-  if (!reads_.empty()) pager_->Submit(reads_);
+  if (reads_.empty()) return;
+  try {
+    pager_->Submit(reads_);
+  } catch (...) {
+    reads_.clear();
+    throw;
+  }
   reads_.clear();
 }
 

@@ -48,8 +48,10 @@ void RowReader::Read(std::span<const int32_t> rows) {
     places_[i] = place + offset % pager_->alignment();
     requests_.push_back({0, offset, row_bytes_, place, i});
   }
-  // A pager takes a bounded number at a time.
   std::array<ReadCompletion, 64> completions;
+  // What a call that threw has left behind is not ours, but reads into the same places.
+  while (pager_->pending() > 0) pager_->Reap(completions, true);
+  // A pager takes a bounded number at a time.
   ReadCompletion failure;
   size_t submitted = 0;
   for (size_t done = 0; done < requests_.size();) {

@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
-#include <optional>
 #include <stdexcept>
 
 #include "experts/policies/policies.h"
+#include "mmap/format_error.h"
 #include "numa/bytes.h"
 
 namespace stoker {
@@ -69,17 +69,6 @@ SimulationReport Describe(const Trace& trace) {
   report.reuse = ComputeReuseDistances(trace);
   report.compulsory_misses = report.reuse.first_uses;
   return report;
-}
-
-// Of "belady" and "belady:passes=N", which is no policy that an engine can run. Throws as
-// MakePolicy for other parameters.
-std::optional<int64_t> BeladyPasses(std::string_view spec) {
-  const size_t colon = std::min(spec.find(':'), spec.size());
-  if (spec.substr(0, colon) != "belady") return std::nullopt;
-  const PolicyParams params("belady", spec.substr(std::min(colon + 1, spec.size())));
-  constexpr std::string_view kKeys[] = {"passes"};
-  params.CheckKeys(kKeys);
-  return params.Integer("passes", 0, 1, 1000000);
 }
 
 // One capacity: all policies, between lru and belady.
@@ -153,6 +142,15 @@ uint32_t ParseCapacity(std::string_view text, const TraceHeader& header) {
   return static_cast<uint32_t>(std::min(entries, static_cast<double>(all)));
 }
 
+std::optional<int64_t> BeladyPasses(std::string_view spec) {
+  const size_t colon = std::min(spec.find(':'), spec.size());
+  if (spec.substr(0, colon) != "belady") return std::nullopt;
+  const PolicyParams params("belady", spec.substr(std::min(colon + 1, spec.size())));
+  constexpr std::string_view kKeys[] = {"passes"};
+  params.CheckKeys(kKeys);
+  return params.Integer("passes", 0, 1, 1000000);
+}
+
 SimulationReport RunSimulation(const Trace& trace, const SimulationOptions& options) {
   SimulationReport report = Describe(trace);
   if (!AnyAccessFrom(trace, options.replay.skip_tokens)) {
@@ -183,8 +181,16 @@ SimulationReport ReplayAsRecorded(const Trace& trace) {
         "the trace was recorded without an expert cache; name a --policy and "
         "a --capacity");
   }
+  // A trace is not trusted: it may not have us load a library or read a file of its choice.
+  const std::string& policy = trace.header.policy;
+  if (policy.find('/') != std::string::npos || policy.find("from=") != std::string::npos) {
+    throw std::runtime_error(
+        "the trace was recorded with a policy that reads a file, '" + Printable(policy, 200) +
+        "'; if you trust it, name it: --policy POLICY --capacity " +
+        std::to_string(trace.header.capacity) + " --seed " + std::to_string(trace.header.seed));
+  }
   SimulationOptions options;
-  options.policies = {trace.header.policy};
+  options.policies = {policy};
   options.capacities = {std::to_string(trace.header.capacity)};
   options.replay.speculation = true;
   options.seed = trace.header.seed;

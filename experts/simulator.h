@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <iosfwd>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -20,6 +21,10 @@ namespace stoker {
 // "12.5%" of all experts, "10GiB" (slots of the largest expert), "160" experts; at least one slot.
 // Throws std::runtime_error for anything else, and for 0. What exceeds all experts is cut to them.
 uint32_t ParseCapacity(std::string_view text, const TraceHeader& header);
+
+// N of "belady:passes=N", 0 of "belady"; nullopt for the specs of MakePolicy. Throws as MakePolicy
+// for other parameters.
+std::optional<int64_t> BeladyPasses(std::string_view spec);
 
 struct SimulationOptions {
   std::vector<std::string> policies = {"auto"};  // specs; lru is always run for comparison
@@ -70,7 +75,8 @@ struct SimulationReport {
 SimulationReport RunSimulation(const Trace& trace, const SimulationOptions& options);
 
 // Replays the trace with the policy, capacity and seed its header names, prefetches included.
-// Throws std::runtime_error when the trace was recorded without a cache.
+// Throws std::runtime_error when the trace was recorded without a cache, or with a policy that
+// reads a file (a plug-in, static:from=).
 SimulationReport ReplayAsRecorded(const Trace& trace);
 
 void WriteTable(const SimulationReport& report, std::ostream& out);

@@ -5,6 +5,7 @@
 #include <stdexcept>
 
 #include "experts/simulator.h"
+#include "mmap/format_error.h"
 #include "numa/bytes.h"
 
 namespace stoker {
@@ -12,6 +13,7 @@ namespace {
 
 constexpr double kGiBytes = 1024.0 * 1024.0 * 1024.0;
 constexpr size_t kNameColumns = 28;  // of the table
+constexpr size_t kMostShown = 4096;  // bytes of a name, which the trace's header gives
 
 double Percent(double part, double whole) { return whole > 0.0 ? 100.0 * part / whole : 0.0; }
 
@@ -47,7 +49,7 @@ void WriteTable(const SimulationReport& report, std::ostream& out) {
   const TraceHeader& h = report.header;
   const auto n_entries = static_cast<double>(report.heat.size());
   char line[512];  // Names, which may be longer, are written beside it.
-  out << "trace: " << h.model;
+  out << "trace: " << Printable(h.model, kMostShown);
   std::snprintf(line, sizeof(line),
                 ", %d layers x %d experts, top-%d; %" PRIu64 " tokens, %" PRIu64 " accesses%s\n"
                 "one token cycle: %u experts (%.1f %%); compulsory misses: %" PRIu64
@@ -84,7 +86,7 @@ void WriteTable(const SimulationReport& report, std::ostream& out) {
                     100.0 * row.result.total.hit_rate(), 100.0 * row.result.decode.hit_rate(),
                     per_token.bytes_per_token() / kGiBytes, 100.0 * row.regret,
                     100.0 * row.gap_closed);
-      out << name << line;
+      out << PrintablePath(name) << line;
     }
   }
   for (const std::string& warning : report.warnings) out << "\nwarning: " << warning << '\n';

@@ -27,6 +27,7 @@ constexpr size_t kBlockHeaderBytes = 24;
 constexpr size_t kRecordBytes = 32;
 constexpr size_t kAccessBytes = 24;
 constexpr size_t kRouteBytes = 6;
+constexpr int64_t kMaxToken = int64_t{1} << 62;  // so that sums of two stay in range
 static_assert(kRecordBytes + kMaxTraceAccesses * kAccessBytes <= kTraceBlockBytes);
 // Level 1 compresses a block in a few milliseconds, once per hundred tokens or so.
 constexpr int kZstdLevel = 1;
@@ -432,7 +433,9 @@ void TraceReader::ParseRecord(TraceRequest* request) {
     Fail(block_offset_, record + "layer " + std::to_string(request->layer) + " of " +
                             std::to_string(header_.n_layers));
   }
-  if (request->token < 0) Fail(block_offset_, record + "negative token");
+  if (request->token < 0 || request->token > kMaxToken) {
+    Fail(block_offset_, record + "token " + std::to_string(request->token) + " out of range");
+  }
   request->kind = static_cast<TraceKind>(kind);
   request->phase = static_cast<Phase>(phase);
   const uint64_t n_routes = uint64_t{request->n_tokens} * request->routes_per_token;

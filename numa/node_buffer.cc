@@ -66,6 +66,17 @@ bool SetPolicy(void* address, size_t bytes, int policy, std::span<const int> os_
     }
     return false;
   }
+  if (error == ENOMEM) {
+    static std::atomic<bool> warned{false};
+    if (!warned.exchange(true)) {
+      spdlog::warn(
+          "{} cannot be bound to NUMA nodes part by part (mbind: {}): more mappings than "
+          "vm.max_map_count allows; pages go where they are first touched. To mend it: "
+          "sudo sysctl vm.max_map_count=1048576",
+          what, std::strerror(error));
+    }
+    return false;
+  }
   throw std::system_error(error, std::generic_category(),
                           "mbind of " + FormatBytes(bytes) + " for " + std::string(what) +
                               " to node " + std::to_string(os_nodes.front()));

@@ -28,7 +28,8 @@ struct Worker {
   TeamBarrier* cross_barrier = nullptr;  // between the nodes; null where there is one
 
   // Waits for all workers: of this node, then the last of them for the other nodes. Every worker
-  // must call Barrier and NodeBarrier the same number of times, in the same order within a node.
+  // must call it the same number of times, and those of a node in the same order with
+  // OnNode().Barrier().
   void Barrier() const;
 
   // This worker's part of [0, n): its node's by share, and of that an even part, in multiples of

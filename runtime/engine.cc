@@ -60,7 +60,8 @@ ModelWeights CollectWeights(const ModelConfig& config, const ViewOf& view) {
   return weights;
 }
 
-void RefuseUnsupported(const WeightStore& store) {
+// `kernels`: those that will multiply; null for full-precision activations.
+void RefuseUnsupported(const WeightStore& store, const KernelTable* kernels) {
   const ModelConfig& config = store.config();
   if (config.shared_hidden_size > 0) {
     throw std::runtime_error(store.files().front().path.string() + ": a shared expert of width " +
@@ -73,6 +74,14 @@ void RefuseUnsupported(const WeightStore& store) {
                                tensor.file_name + ": no kernel for type " +
                                std::string(Info(tensor.type).name) +
                                "; use a file with Q2_K .. Q8_0, IQ4 or BF16 weights");
+    }
+    if (kernels == nullptr || kernels->For(tensor.type).dot_panels == nullptr) continue;
+    const auto row_bytes = static_cast<int64_t>(store.View(tensor).row_bytes());
+    if (kernels->For(tensor.type).dot_plain == nullptr && row_bytes > kMostPanelRowBytes) {
+      throw std::runtime_error(store.files()[tensor.extent.file].path.string() + ": " +
+                               tensor.file_name + ": rows of " + std::to_string(row_bytes) +
+                               " bytes, and kernels for integer activations take at most " +
+                               std::to_string(kMostPanelRowBytes) + "; use --exact");
     }
   }
 }
@@ -169,7 +178,8 @@ void Engine::Parts::Prepare(bool on_described_machine) {
   }
   if (options.chunk_tokens < 0) throw std::runtime_error("-ub must be at least 1");
   store = WeightStore::Open(options.model_path);
-  RefuseUnsupported(*store);
+  const bool integer = options.precision == Precision::kFast && !options.reference_backend;
+  RefuseUnsupported(*store, integer ? &ActiveKernels() : nullptr);
 
   topology = ChosenTopology(Topology::Detect(), options.numa);
   int n_threads = options.n_threads;

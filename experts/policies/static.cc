@@ -8,9 +8,9 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <sstream>
 #include <stdexcept>
 #include <system_error>
 
@@ -74,10 +74,10 @@ std::vector<double> CountsFromText(const std::string& path, const PolicyConfig& 
     int layer = 0;
     int expert = 0;
     double count = 0.0;
-    char rest = '\0';
-    if (std::sscanf(line.c_str(), "%d %d %lf %c", &layer, &expert, &count, &rest) != 3 ||
-        layer < 0 || layer >= config.n_layers || expert < 0 || expert >= config.n_experts ||
-        !(count >= 0.0)) {
+    std::istringstream fields(line);
+    const bool three = (fields >> layer >> expert >> count) && (fields >> std::ws).eof();
+    if (!three || layer < 0 || layer >= config.n_layers || expert < 0 ||
+        expert >= config.n_experts || !(count >= 0.0)) {
       throw std::runtime_error("policy static: " + path + ": line " + std::to_string(number) +
                                ": not 'layer expert count' within " +
                                std::to_string(config.n_layers) + " layers and " +

@@ -315,7 +315,8 @@ int RunBench(const BenchOptions& options) {
   // Read before the model is loaded: a missing file should not cost a minute.
   const std::string text =
       options.file.empty() ? std::string(SampleText()) : ReadTextFile(options.file, kMaxTextBytes);
-  const std::unique_ptr<Engine> engine = OpenEngine(std::move(engine_options));
+  const std::unique_ptr<Engine> engine =
+      OpenEngine(std::move(engine_options), {}, {NamedFile{"-f", options.file}});
 
   if (const std::string line = engine->TuningLine(); options.verbose && !line.empty()) {
     PrintNote(line);

@@ -9,7 +9,6 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
-#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -22,6 +21,7 @@
 #include "runtime/cli/line_editor.h"
 #include "runtime/cli/option_values.h"
 #include "runtime/cli/output.h"
+#include "runtime/cli/output_files.h"
 #include "runtime/cli/think_dimmer.h"
 #include "runtime/text/chat_template.h"
 
@@ -173,7 +173,8 @@ class Chat {
     } catch (const StdoutError&) {
       throw;  // Nobody would see the rest.
     } catch (const std::runtime_error& error) {
-      // Such as weights that could not be read: whoever sits there may try again.
+      // Such as weights that could not be read: whoever sits there may try again. A script must
+      // learn that nothing was answered.
       if (!editor_.is_terminal()) throw;
       if (!output_.ends_with_newline()) output_.Write("\n");
       PrintError(error.what());
@@ -222,9 +223,10 @@ class Chat {
 
   void Save(const std::string& path) {
     try {
+      CheckOutput(engine_, {"/save", path});
       WriteFileAtomically(path, history_.Json());
       PrintNote(fmt::format("{} messages saved to {}", history_.n_messages(), path));
-    } catch (const std::system_error& error) {
+    } catch (const std::runtime_error& error) {
       PrintError(error.what());  // A file that cannot be written does not end the chat.
     }
   }
@@ -233,11 +235,10 @@ class Chat {
     const std::vector<TokenId> prompt = history_.Ask(text);
     if (static_cast<int64_t>(prompt.size()) >= session_->n_ctx()) {
       history_.Withdraw();
-      PrintError(
+      throw std::runtime_error(
           fmt::format("the conversation would have {} tokens and the context holds {}; /clear it, "
                       "or start again with a larger -c",
                       prompt.size(), session_->n_ctx()));
-      return;
     }
     const bool on_terminal = StdoutIsTerminal();
     ThinkDimmer dimmer(on_terminal);

@@ -13,6 +13,10 @@ std::string_view Trim(std::string_view text) {
   return text.substr(begin, text.find_last_not_of(" \t\r") - begin + 1);
 }
 
+std::string_view TrimEnd(std::string_view text) {
+  return text.substr(0, text.find_last_not_of(" \t\r") + 1);  // npos + 1 is 0
+}
+
 bool IsCommandName(std::string_view name) {
   return !name.empty() && name.find_first_not_of("abcdefghijklmnopqrstuvwxyz?") == name.npos;
 }
@@ -21,13 +25,14 @@ bool IsCommandName(std::string_view name) {
 
 std::optional<ChatInput> ChatInputParser::Push(std::string_view line) {
   if (in_block_) {
-    // The closing mark stands alone or ends the last line.
-    const std::string_view trimmed = Trim(line);
-    if (!trimmed.ends_with(kBlock)) {
+    // The closing mark stands alone, indented or not, or ends the last line.
+    std::string_view last = TrimEnd(line);
+    if (!last.ends_with(kBlock)) {
       pending_.append(line).push_back('\n');
       return std::nullopt;
     }
-    pending_ += trimmed.substr(0, trimmed.size() - kBlock.size());
+    last.remove_suffix(kBlock.size());
+    if (!Trim(last).empty()) pending_ += last;
     in_block_ = false;
     if (pending_.ends_with('\n')) pending_.pop_back();
     return Take();

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
 #include <cstdio>
 #include <new>
 #include <string_view>
@@ -48,18 +49,28 @@ bool LooksLikeOption(const std::string& argument) {
 
 // Spells multi-letter short flags in full and refuses options the command does not have, before
 // CLI11 sees them: its own message neither names the nearest one nor comes first when a
-// required argument is missing too.
+// required argument is missing too. Cuts --name=value in two, since CLI11 takes the next argument
+// for an empty value and keeps the '=' behind a short name.
 std::vector<std::string> NormalisedArguments(const CLI::App& app,
-                                             std::vector<std::string> arguments) {
+                                             const std::vector<std::string>& arguments) {
+  std::vector<std::string> normalised;
   for (size_t i = 0; i < arguments.size(); ++i) {
-    std::string& argument = arguments[i];
-    if (argument == "--") break;
-    if (!LooksLikeOption(argument)) continue;
-    std::string name = argument.substr(0, argument.find('='));
+    const std::string& argument = arguments[i];
+    if (argument == "--") {  // No options from here on.
+      normalised.insert(normalised.end(), arguments.begin() + static_cast<std::ptrdiff_t>(i),
+                        arguments.end());
+      break;
+    }
+    if (!LooksLikeOption(argument)) {
+      normalised.push_back(argument);
+      continue;
+    }
+    const size_t equals = argument.find('=');
+    std::string name = argument.substr(0, equals);
     for (const auto& [flag, long_name] : kLongShortFlags) {
       if (name == flag && app.get_option_no_throw(std::string(long_name)) != nullptr) {
-        argument.replace(0, name.size(), long_name);
         name = long_name;
+        break;
       }
     }
     const CLI::Option* option = app.get_option_no_throw(name);
@@ -67,10 +78,19 @@ std::vector<std::string> NormalisedArguments(const CLI::App& app,
       throw UsageError(fmt::format("unknown option {}{}", name,
                                    DidYouMean(NearestName(name, OptionNames(app)))));
     }
-    // The option's value is not looked at, whatever it begins with: -p "--- hello".
-    if (name == argument && option->get_items_expected_min() > 0) ++i;
+    const bool has_value = equals != std::string::npos;
+    if (option->get_items_expected_min() == 0) {
+      normalised.push_back(has_value ? name + argument.substr(equals) : name);
+      continue;
+    }
+    normalised.push_back(name);
+    if (has_value) {
+      normalised.push_back(argument.substr(equals + 1));
+    } else if (i + 1 < arguments.size()) {
+      normalised.push_back(arguments[++i]);  // Whatever it begins with: -p "--- hello".
+    }
   }
-  return arguments;
+  return normalised;
 }
 
 // An argument nobody asked for is often a prompt without its option, or a piece of one.
@@ -125,7 +145,7 @@ int RunCommand(const Command& command, std::vector<std::string> arguments) {
   app.get_formatter()->column_width(34);
   const std::function<int()> run = command.declare(app);
   try {
-    arguments = NormalisedArguments(app, std::move(arguments));
+    arguments = NormalisedArguments(app, arguments);
     std::reverse(arguments.begin(), arguments.end());  // CLI11 takes them from the back.
     app.parse(arguments);
   } catch (const CLI::CallForHelp&) {

@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <filesystem>
@@ -10,6 +11,7 @@
 #include <random>
 #include <stdexcept>
 #include <string_view>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -28,6 +30,20 @@ namespace {
 // CLI::Range lets NaN through, since no comparison with it is true.
 std::string RefuseNan(const std::string& text) {
   return std::isnan(std::strtof(text.c_str(), nullptr)) ? text + " is not a number" : "";
+}
+
+// The spec with a file that cannot be in place of the one that `static` reads, which fits one
+// model's shape only.
+std::string WithoutFile(std::string spec) {
+  for (const std::string_view key : {":from=", ",from="}) {
+    if (const size_t at = spec.find(key); at != spec.npos) {
+      const size_t begin = at + key.size();
+      const size_t end = std::min(spec.find(',', begin), spec.size());
+      if (begin < end) spec.replace(begin, end - begin, "/dev/null/none");
+      return spec;
+    }
+  }
+  return spec;
 }
 
 // What was asked for and has no part in how the model runs.
@@ -54,15 +70,18 @@ void PrintUnused(const Engine& engine) {
 }  // namespace
 
 void CheckPolicy(const std::string& spec) {
-  const std::string name = spec.substr(0, spec.find(':'));
-  if (spec.find('/') != spec.npos || name == "static") return;
+  // Told from a plug-in as MakePolicy does.
+  if (spec.substr(0, spec.find('=')).find('/') != spec.npos) return;
+  const bool reads_file = spec.substr(0, spec.find(':')) == "static";
   PolicyConfig any;
   any.n_layers = 2;
   any.n_experts = 4;
   any.top_k = 2;
   any.capacity = any.n_entries();
   try {
-    MakePolicy(spec, any);
+    MakePolicy(reads_file ? WithoutFile(spec) : spec, any);
+  } catch (const std::system_error&) {
+    // Of that file; the parameters were looked at before.
   } catch (const std::runtime_error& error) {
     throw UsageError(fmt::format("--policy: {}", error.what()));
   }
@@ -131,7 +150,8 @@ void AddModelOptions(CLI::App& app, ModelOptions* options) {
   app.add_flag("--exact", options->exact,
                "full-precision activations instead of integer ones: slower, for comparisons");
   app.add_flag("--no-tune", options->no_tune,
-               "do not measure which kernels and read sizes are fastest here; changes speed only");
+               "do not measure which kernels and read sizes are fastest here; changes speed, and "
+               "how prompts round with F32, F16 and BF16 weights");
   app.add_flag("--no-pin", options->no_pin, "let the operating system move threads between cores");
 }
 
@@ -221,8 +241,9 @@ EngineOptions ToEngineOptions(const ModelOptions& options) {
   return engine;
 }
 
-std::unique_ptr<Engine> OpenEngine(EngineOptions options, const std::vector<OutputFile>& outputs) {
-  CheckOutputs(options, outputs);
+std::unique_ptr<Engine> OpenEngine(EngineOptions options, const std::vector<NamedFile>& outputs,
+                                   const std::vector<NamedFile>& inputs) {
+  CheckOutputs(options, outputs, inputs);
   ProgressLine progress("loading");
   options.on_load = [&progress](uint64_t done, uint64_t total) {
     progress.UpdateBytes(done, total);

@@ -53,8 +53,8 @@ void RequireModelPath(const std::string& path);
 
 // The choice of --numa; throws UsageError.
 NumaChoice ParseNuma(const std::string& text);
-// Throws UsageError for a policy's wrong name or parameters. Plug-ins and `static` read files,
-// whose faults are not the command line's: they pass.
+// Throws UsageError for a policy's wrong name or parameters. Faults of the files that plug-ins and
+// `static` read are not the command line's: they pass, and so do a plug-in's own parameters.
 void CheckPolicy(const std::string& spec);
 
 struct SamplingOptions {
@@ -72,10 +72,12 @@ SamplerOptions ResolveSampling(const SamplingOptions& options);
 EngineOptions ToEngineOptions(const ModelOptions& options);
 
 // Opens the engine. On stderr: a progress line while loading (terminals), then the banner, the mode
-// line and notes on options without effect. `outputs` are the files that the command will write;
-// throws as CheckOutputs does, before anything is loaded.
+// line and notes on options without effect. `outputs` are the files that the command will write,
+// `inputs` those it was given to read beside the model; throws as CheckOutputs does, before
+// anything is loaded.
 std::unique_ptr<Engine> OpenEngine(EngineOptions options,
-                                   const std::vector<OutputFile>& outputs = {});
+                                   const std::vector<NamedFile>& outputs = {},
+                                   const std::vector<NamedFile>& inputs = {});
 
 // The engine's tokenizer; throws std::runtime_error naming the model when it has none.
 const Tokenizer& RequireTokenizer(const Engine& engine);

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstring>
 #include <filesystem>
+#include <limits>
 #include <stdexcept>
 
 #include "numa/bytes.h"
@@ -18,6 +19,7 @@ constexpr char kMagic[8] = {'S', 'T', 'K', 'R', 'K', 'L', 'D', '2'};
 constexpr size_t kHeaderBytes = 24;
 constexpr size_t kRowHeaderBytes = 12;  // max, step, the token that follows
 constexpr float kRange = 20.0f;
+constexpr uint16_t kLowestCode = 65535;  // of everything kRange or more below the likeliest
 constexpr uint32_t kMaxVocab = 1u << 24, kMaxContext = 1u << 24, kMaxChunks = 1u << 20;
 
 size_t RowBytes(const DivergenceBaseHeader& header) {
@@ -56,7 +58,7 @@ DivergenceBaseWriter::DivergenceBaseWriter(const std::string& path,
 
 void DivergenceBaseWriter::Add(std::span<const float> log_probs, int32_t next) {
   const float max = *std::max_element(log_probs.begin(), log_probs.end());
-  const float step = kRange / 65535.0f;
+  const float step = kRange / kLowestCode;
   const float exact = log_probs[static_cast<size_t>(next)];
   if (!std::isfinite(exact)) {
     throw std::runtime_error("the log-probability of the next token is not finite");
@@ -65,7 +67,7 @@ void DivergenceBaseWriter::Add(std::span<const float> log_probs, int32_t next) {
   StoreLe(row_.data() + 4, step);
   StoreLe(row_.data() + 8, exact);
   for (size_t i = 0; i < log_probs.size(); ++i) {
-    const float code = std::min(std::round((max - log_probs[i]) / step), 65535.0f);
+    const float code = std::min(std::round((max - log_probs[i]) / step), float{kLowestCode});
     if (std::isnan(code)) {
       throw std::runtime_error("a log-probability to be saved is not a number");
     }
@@ -106,7 +108,9 @@ void DivergenceBaseReader::Next(int32_t next, std::vector<float>* log_probs) {
   log_probs->resize(header_.n_vocab);
   const char* codes = row_.data() + kRowHeaderBytes;
   for (size_t i = 0; i < log_probs->size(); ++i) {
-    (*log_probs)[i] = max - step * static_cast<float>(LoadLe<uint16_t>(codes + 2 * i));
+    const auto code = LoadLe<uint16_t>(codes + 2 * i);
+    (*log_probs)[i] = code == kLowestCode ? -std::numeric_limits<float>::infinity()
+                                          : max - step * static_cast<float>(code);
   }
   (*log_probs)[static_cast<size_t>(next)] = exact;
 }

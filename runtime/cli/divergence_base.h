@@ -9,9 +9,11 @@
 //   ..  per scored position, n_ctx - 1 - first a chunk: f32 max, f32 step, f32 log-probability of
 //       the token that follows, u16 code[n_vocab]
 //
-// Log-probability i is max - step * code[i]. Codes reach down to max - 20, below which a token's
-// share of any divergence is nothing. The perplexity hangs on the token that follows alone, however
-// unlikely it was, so that one is kept as it is.
+// Log-probability i is max - step * code[i]. Codes reach down to 20 below max. The last one, 65535,
+// stands for all that is as low or lower and is read as -inf: such a token's share of any
+// divergence is nothing, but thousands of them, all read as 20 below, would add up to something.
+// The perplexity hangs on the token that follows alone, however unlikely it was, so that one is
+// kept as it is.
 
 #include <cstdint>
 #include <fstream>
@@ -53,8 +55,9 @@ class DivergenceBaseReader {
   explicit DivergenceBaseReader(const std::string& path);
   const DivergenceBaseHeader& header() const { return header_; }
   const std::vector<int32_t>& tokens() const { return tokens_; }
-  // The next position's log-probabilities [n_vocab], which `next` follows. Throws
-  // std::runtime_error when they cannot be read or are not finite.
+  // The next position's log-probabilities [n_vocab], which `next` follows; -inf for tokens too
+  // unlikely to have been told apart. Throws std::runtime_error when they cannot be read or are
+  // damaged.
   void Next(int32_t next, std::vector<float>* log_probs);
 
  private:

@@ -2,8 +2,8 @@
 
 // Ctrl-C as a flag: the first SIGINT asks the running work to stop at the next step, a second one
 // within the same piece of work ends the process at once. SIGTERM does the same and cannot be
-// cleared: whatever would go on after Ctrl-C ends after it. One handler a process; the flags may be
-// read from any thread.
+// cleared: whatever would go on after Ctrl-C ends after it. SIGHUP is taken as SIGTERM, but a
+// second one ends nothing at once. One handler a process; the flags may be read from any thread.
 
 #include <atomic>
 #include <stdexcept>
@@ -16,17 +16,18 @@ class InterruptedError : public std::runtime_error {
   InterruptedError() : std::runtime_error("interrupted") {}
 };
 
-// Installs the handler for SIGINT and SIGTERM and ignores SIGPIPE (writes report EPIPE instead).
-// System calls are not restarted, so that waiting for input ends too.
+// Installs the handler for SIGINT, SIGTERM and, unless nohup had it ignored, SIGHUP, and ignores
+// SIGPIPE (writes report EPIPE instead). System calls are not restarted, so that waiting for input
+// ends too.
 void InstallInterruptHandler();
 
 // True after a signal, until cleared. Pass it as the stop flag of model work.
 std::atomic<bool>& InterruptFlag();
 
-// True after a SIGTERM, for good.
+// True after a SIGTERM or SIGHUP, for good.
 bool TerminationRequested();
 
-// Forgets Ctrl-C: the next piece of work starts afresh. After a SIGTERM the flag stays set.
+// Forgets Ctrl-C: the next piece of work starts afresh. After the others the flag stays set.
 void ClearInterrupt();
 
 // Throws InterruptedError when a signal came.

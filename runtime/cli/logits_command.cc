@@ -142,8 +142,9 @@ int Logits(const LogitsOptions& options) {
     CheckIds(ids, config.vocab_size);
     return ResultBytes(config, n_tokens, options);
   };
+  const NamedFile ids_file{"--ids", options.ids.starts_with('@') ? options.ids.substr(1) : ""};
   const std::unique_ptr<Engine> engine =
-      OpenEngine(std::move(engine_options), {OutputFile{"-o", options.out}});
+      OpenEngine(std::move(engine_options), {NamedFile{"-o", options.out}}, {ids_file});
   const ModelConfig& config = engine->config();
 
   // 1. The prompt, with the logits of every token.

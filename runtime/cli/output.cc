@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <poll.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -20,6 +21,13 @@ namespace {
   throw std::system_error(errno, std::generic_category(), what);
 }
 
+// After EAGAIN: the streams are not ours alone, and another program may have made them
+// non-blocking. -1: without limit.
+void WaitFor(int fd, short events, int milliseconds) {
+  struct pollfd stream = {fd, events, 0};
+  ::poll(&stream, 1, milliseconds);
+}
+
 }  // namespace
 
 void TextOutput::Write(std::string_view text) {
@@ -32,6 +40,8 @@ void TextOutput::Write(std::string_view text) {
     } else if (errno == EPIPE) {
       closed_ = true;
       return;
+    } else if (errno == EAGAIN) {
+      WaitFor(STDOUT_FILENO, POLLOUT, -1);
     } else if (errno != EINTR) {
       throw StdoutError(errno, std::generic_category(), "cannot write to stdout");
     }
@@ -94,7 +104,12 @@ std::string ReadTextFile(const std::string& path, size_t max_bytes) {
     const ssize_t got = ::read(fd, buffer, sizeof(buffer));
     if (got == 0) return text;
     if (got < 0) {
-      if (errno != EINTR) ThrowErrno("cannot read " + (is_stdin ? "stdin" : path));
+      // Not for longer: a signal that came just before would not end the wait.
+      if (errno == EAGAIN) {
+        WaitFor(fd, POLLIN, 100);
+      } else if (errno != EINTR) {
+        ThrowErrno("cannot read " + (is_stdin ? "stdin" : path));
+      }
       ThrowIfInterrupted();
       continue;
     }

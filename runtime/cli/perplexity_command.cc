@@ -146,9 +146,10 @@ int Perplexity(const PerplexityOptions& options) {
   engine_options.n_ctx = n_ctx;
   engine_options.logit_rows = kLogitRows;
   engine_options.need_tokenizer = !reader;  // The base holds tokens.
-  std::vector<OutputFile> outputs;
+  std::vector<NamedFile> outputs;
   if (!options.base_out.empty()) outputs.push_back({"--save-base", options.base_out});
-  const std::unique_ptr<Engine> engine = OpenEngine(std::move(engine_options), outputs);
+  const std::vector<NamedFile> inputs = {{"-f", options.file}, {"--kl-base", options.base_in}};
+  const std::unique_ptr<Engine> engine = OpenEngine(std::move(engine_options), outputs, inputs);
   const std::vector<TokenId> tokens =
       TokensToScore(options, text, *engine, reader ? &*reader : nullptr);
   int64_t n_chunks = static_cast<int64_t>(tokens.size()) / n_ctx;

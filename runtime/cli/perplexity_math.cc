@@ -44,8 +44,8 @@ void DivergenceStatistics::Add(std::span<const float> base, std::span<const floa
   double divergence = 0;
   for (size_t i = 0; i < base.size(); ++i) {
     const double p = std::exp(static_cast<double>(base[i]));
-    // What the base rules out adds nothing; what only the model rules out is floored at e^-50, so
-    // that one masked id does not make the mean infinite.
+    // What the base rules out, or was too unlikely to be saved, adds nothing; what only the model
+    // rules out is floored at e^-50, so that one masked id does not make the mean infinite.
     if (p > 0) divergence += p * (base[i] - std::max<double>(model[i], -50.0));
   }
   const auto top = [](std::span<const float> v) {

@@ -38,7 +38,8 @@ class MeanError {
 // Compares a model (q) with a base (p) position by position.
 class DivergenceStatistics {
  public:
-  // Log-probabilities [V] of both and the token that follows.
+  // Log-probabilities [V] of both, -inf for tokens that are ruled out, and the token that follows,
+  // which neither rules out.
   void Add(std::span<const float> base, std::span<const float> model, int32_t next);
 
   const MeanError& divergence() const { return divergence_; }  // KL(base || model)

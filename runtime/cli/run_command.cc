@@ -85,7 +85,8 @@ std::vector<TokenId> EncodePrompt(const RunOptions& options, const Tokenizer& to
 int Run(const RunOptions& options) {
   EngineOptions engine_options = ToEngineOptions(options.model);
   const std::string text = ReadPrompt(options);
-  const std::unique_ptr<Engine> engine = OpenEngine(std::move(engine_options));
+  const std::unique_ptr<Engine> engine =
+      OpenEngine(std::move(engine_options), {}, {NamedFile{"-f", options.file}});
   const Tokenizer& tokenizer = RequireTokenizer(*engine);
   RequireFits(text, tokenizer, options.model.n_ctx);
   const std::vector<TokenId> prompt = EncodePrompt(options, tokenizer, text);

@@ -5,6 +5,7 @@
 
 #include <memory>
 #include <sstream>
+#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
@@ -14,6 +15,7 @@
 #include "experts/trace_io.h"
 #include "runtime/cli/command_line.h"
 #include "runtime/cli/common_options.h"
+#include "runtime/cli/interrupt.h"
 #include "runtime/cli/option_values.h"
 #include "runtime/cli/output.h"
 
@@ -28,17 +30,45 @@ struct SimOptions {
   std::vector<const CLI::Option*> not_as_recorded;  // those that ask for another run
 };
 
+bool IsBelady(const std::string& spec) {
+  try {
+    return BeladyPasses(spec).has_value();
+  } catch (const std::runtime_error& error) {
+    throw UsageError(fmt::format("--policy: {}", error.what()));
+  }
+}
+
 std::vector<std::string> PolicySpecs(const std::vector<std::string>& lists) {
   std::vector<std::string> specs;
   for (const std::string& list : lists) {
     for (std::string& spec : SplitPolicySpecs(list)) {
       if (spec.empty()) throw UsageError(fmt::format("--policy: '{}' has an empty name", list));
-      // The simulator's own; it checks that one itself.
-      if (!spec.starts_with("belady")) CheckPolicy(spec);
+      if (!IsBelady(spec)) CheckPolicy(spec);
       specs.push_back(std::move(spec));
     }
   }
   return specs;
+}
+
+// Throws UsageError for what is no capacity of any trace: by one with as many experts as there can
+// be, of a byte each.
+void CheckCapacities(const std::vector<std::string>& capacities) {
+  TraceHeader largest;
+  largest.n_experts = 65536;
+  largest.n_layers = static_cast<int32_t>(kMaxEntries / largest.n_experts);
+  largest.expert_bytes = {1};
+  try {
+    for (const std::string& text : capacities) ParseCapacity(text, largest);
+  } catch (const std::runtime_error& error) {
+    throw UsageError(error.what());
+  }
+}
+
+SimulationReport MakeReport(const SimOptions& options, const SimulationOptions& simulation) {
+  // Nothing is written before the end, so that a signal may end it anywhere.
+  const ExitOnInterrupt exit_on_interrupt;
+  const Trace trace = LoadTrace(options.trace);
+  return options.as_recorded ? ReplayAsRecorded(trace) : RunSimulation(trace, simulation);
 }
 
 int Simulate(const SimOptions& options) {
@@ -50,9 +80,8 @@ int Simulate(const SimOptions& options) {
   }
   SimulationOptions simulation = options.simulation;
   simulation.policies = PolicySpecs(options.policies);
-  const Trace trace = LoadTrace(options.trace);
-  const SimulationReport report =
-      options.as_recorded ? ReplayAsRecorded(trace) : RunSimulation(trace, simulation);
+  CheckCapacities(simulation.capacities);
+  const SimulationReport report = MakeReport(options, simulation);
   std::ostringstream out;
   if (options.json) {
     WriteJson(report, out);
@@ -61,6 +90,7 @@ int Simulate(const SimOptions& options) {
   } else {
     WriteTable(report, out);
   }
+  ThrowIfInterrupted();
   if (!options.svg.empty()) WriteSvg(report, options.svg);
   TextOutput output;
   output.Write(out.str());

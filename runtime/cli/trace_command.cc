@@ -8,18 +8,22 @@
 #include <functional>
 #include <memory>
 #include <ostream>
+#include <stdexcept>
 #include <streambuf>
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
 #include "experts/trace_export.h"
 #include "experts/trace_io.h"
 #include "mmap/atomic_file.h"
+#include "mmap/format_error.h"
 #include "numa/bytes.h"
 #include "runtime/cli/command_line.h"
+#include "runtime/cli/interrupt.h"
 #include "runtime/cli/option_values.h"
 #include "runtime/cli/output.h"
 
@@ -35,8 +39,8 @@ struct TraceOptions {
 
 using WritePiece = std::function<void(std::string_view)>;
 
-// Hands on what a stream writes, in pieces of this size. What `write` throws reaches the writer of
-// a stream that has badbit among its exceptions.
+// Hands on what a stream writes, in pieces of this size, until Ctrl-C. What is thrown reaches the
+// writer of a stream that has badbit among its exceptions.
 class PieceBuffer final : public std::streambuf {
  public:
   explicit PieceBuffer(WritePiece write) : write_(std::move(write)), piece_(kPieceBytes) {
@@ -50,6 +54,7 @@ class PieceBuffer final : public std::streambuf {
     return traits_type::not_eof(c);
   }
   int sync() override {
+    ThrowIfInterrupted();
     write_({pbase(), static_cast<size_t>(pptr() - pbase())});
     setp(piece_.data(), piece_.data() + piece_.size());
     return 0;
@@ -69,6 +74,11 @@ void StreamExport(const Trace& trace, TraceFormat format, WritePiece write) {
   ExportTrace(trace, format, out);
 }
 
+Trace Load(const std::string& path) {
+  const ExitOnInterrupt exit_on_interrupt;
+  return LoadTrace(path);
+}
+
 int Export(const TraceOptions& options) {
   const bool to_stdout = options.out.empty() || options.out == "-";
   std::error_code absent;
@@ -76,7 +86,7 @@ int Export(const TraceOptions& options) {
     throw UsageError(fmt::format("-o {} is the trace itself; name another file", options.out));
   }
   const TraceFormat format = ParseTraceFormat(options.to);
-  const Trace trace = LoadTrace(options.file);
+  const Trace trace = Load(options.file);
   if (!trace.complete) PrintNote(fmt::format("note: {} was cut off", options.file));
   if (to_stdout) {
     TextOutput output;
@@ -89,6 +99,15 @@ int Export(const TraceOptions& options) {
   return kExitDone;
 }
 
+Trace MakeUp(const SynthOptions& options) {
+  const ExitOnInterrupt exit_on_interrupt;
+  try {
+    return TraceFromSynth(options);
+  } catch (const std::runtime_error& error) {
+    throw UsageError(error.what());  // Options out of range are all that it throws for.
+  }
+}
+
 int Synth(TraceOptions options) {
   if (!options.expert_bytes.empty()) {
     const auto bytes = ParseBytes(options.expert_bytes);
@@ -97,7 +116,8 @@ int Synth(TraceOptions options) {
     }
     options.synth.expert_bytes = *bytes;
   }
-  const Trace trace = TraceFromSynth(options.synth);
+  const Trace trace = MakeUp(options.synth);
+  ThrowIfInterrupted();
   SaveTrace(trace, options.file);
   PrintNote(
       fmt::format("{}: {} requests, {} accesses", options.file, trace.size(), trace.n_accesses()));
@@ -105,6 +125,7 @@ int Synth(TraceOptions options) {
 }
 
 int ShowInfo(const TraceOptions& options) {
+  const ExitOnInterrupt exit_on_interrupt;
   TraceReader reader(options.file);
   const TraceHeader& header = reader.header();
   TraceRequest request;
@@ -124,19 +145,24 @@ int ShowInfo(const TraceOptions& options) {
   std::string text = fmt::format(
       "model {} ({:016x}), {} layers x {} experts, top-{}, experts {} of {}\n"
       "{} requests, {} accesses, tokens 0 to {}{}\n",
-      header.model.empty() ? "synthetic" : header.model, header.model_hash, header.n_layers,
-      header.n_experts, header.top_k, FormatBytes(header.expert_bytes.front()),
-      header.types.empty() ? "no type" : header.types, n_requests, n_accesses, last_token,
-      reader.complete() ? "" : " (cut off)");
+      header.model.empty() ? "synthetic" : Printable(header.model), header.model_hash,
+      header.n_layers, header.n_experts, header.top_k, FormatBytes(header.expert_bytes.front()),
+      header.types.empty() ? "no type" : Printable(header.types), n_requests, n_accesses,
+      last_token, reader.complete() ? "" : " (cut off)");
   if (header.capacity > 0) {
+    // A policy may hold a path.
     text +=
         fmt::format("cache of {} experts, policy {}, seed {}: {} hits, {} misses, {} reads ahead\n",
-                    header.capacity, header.policy, header.seed, hits, misses, prefetches);
+                    header.capacity, PrintablePath(header.policy), header.seed, hits, misses,
+                    prefetches);
   }
   TextOutput output;
   output.Write(text);
   return kExitDone;
 }
+
+// CLI11 takes an empty text for the number 0.
+std::string RefuseEmpty(const std::string& text) { return text.empty() ? "has no value" : ""; }
 
 int RunTrace(const TraceOptions& options) {
   for (const auto& [action, option] : options.owned) {
@@ -164,6 +190,7 @@ std::function<int()> DeclareTrace(CLI::App& app) {
   const auto add = [&](const char* action, const char* names, auto& value, const char* help) {
     CLI::Option* const option =
         app.add_option(names, value, fmt::format("{}: {}", action, help));
+    if constexpr (!std::is_same_v<decltype(value), std::string&>) option->check(RefuseEmpty);
     options->owned.emplace_back(action, option);
     return option;
   };
@@ -172,12 +199,18 @@ std::function<int()> DeclareTrace(CLI::App& app) {
       ->capture_default_str()
       ->type_name("FORMAT");
   add("export", "-o,--output", options->out, "where to; default: stdout")->type_name("FILE");
-  add("synth", "--layers", synth.n_layers, "layers")->capture_default_str();
-  add("synth", "--experts", synth.n_experts, "experts per layer")->capture_default_str();
-  add("synth", "--top-k", synth.top_k, "experts per token and layer")->capture_default_str();
-  add("synth", "-p,--prompt-tokens", synth.prompt_tokens, "tokens prefilled first")
-      ->capture_default_str();
-  add("synth", "-n,--tokens", synth.decode_tokens, "tokens decoded")->capture_default_str();
+  const auto add_count = [&](const char* names, auto& value, int64_t low, int64_t high,
+                             const char* help) {
+    add("synth", names, value, help)
+        ->check(WholeNumber(low, high))
+        ->capture_default_str()
+        ->type_name("N");
+  };
+  add_count("--layers", synth.n_layers, 1, 4096, "layers");
+  add_count("--experts", synth.n_experts, 1, 65536, "experts per layer");
+  add_count("--top-k", synth.top_k, 1, 65536, "experts per token and layer");
+  add_count("-p,--prompt-tokens", synth.prompt_tokens, 0, 100'000'000, "tokens prefilled first");
+  add_count("-n,--tokens", synth.decode_tokens, 0, 100'000'000, "tokens decoded");
   add("synth", "--zipf", synth.zipf, "skew of popularity; 0: balanced")->capture_default_str();
   add("synth", "--locality", synth.locality, "how much of a choice stays, 0 to 1")
       ->capture_default_str();

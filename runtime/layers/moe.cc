@@ -124,7 +124,7 @@ void AppendRoutes(std::span<const float> logits, int64_t count, std::vector<Rout
   for (int64_t rank = 0; rank < count; ++rank) {
     int32_t best = -1;
     for (int32_t e = 0; e < static_cast<int32_t>(logits.size()); ++e) {
-      if (best >= 0 && logits[e] <= logits[best]) continue;
+      if (best >= 0 && !(logits[e] > logits[best])) continue;  // as PickExperts, NaN included
       const bool taken = std::any_of(out.begin() + first, out.end(),
                                      [e](const RouterChoice& c) { return c.expert == e; });
       if (!taken) best = e;

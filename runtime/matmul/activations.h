@@ -63,7 +63,6 @@ class Activations {
   uint32_t forms() const { return forms_; }
   IsaLevel level() const { return level_; }
   const float* f32(int64_t row) const { return f32_ + row * f32_stride_; }
-  int64_t f32_stride() const { return f32_stride_; }
 
   // All rows in the form the kernels take. The form must have been prepared.
   F32Rows f32_rows() const { return {f32_, f32_stride_, m_, k_}; }

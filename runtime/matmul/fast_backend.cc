@@ -28,8 +28,8 @@ constexpr int64_t kBlockRows = 256;
 constexpr int64_t kResidualTokens = 512;
 
 // Room for the panels of a block of rows that lies in the file's layout: one panel of the longest
-// rows anyone has (100,000 columns of 8.5 bits), 256 rows of common ones.
-constexpr int64_t kPanelScratchBytes = 2 << 20;
+// rows, 256 rows of common ones.
+constexpr int64_t kPanelScratchBytes = kPanelRows * kMostPanelRowBytes;
 
 // Both results of a block for a tile of tokens.
 constexpr int64_t kResidualBytes = 2 * kResidualTokens * kBlockRows * sizeof(float);
@@ -124,7 +124,6 @@ class FastBackend final : public MatmulBackend {
     STOKER_CHECK(x.level() == kernels_.level);
     const auto [begin, end] = RowShare(worker, weight);
     if (begin == end || x.m() == 0) return;
-    const WeightRows rows{weight.row(begin), static_cast<int64_t>(weight.row_bytes()), end - begin};
     const bool residual = HasResidual(forms) && HasResidual(x.forms());
     const Route route = RouteFor(weight, residual ? 2 * x.m() : x.m());
     STOKER_CHECK(weight.layout == WeightLayout::kRows || UsesPanels(weight));
@@ -137,7 +136,8 @@ class FastBackend final : public MatmulBackend {
         for (int64_t row = begin, n = 0; row < end; row += n) {
           n = std::min(weight.rows() < kSmallRows ? kSmallRowGrain : kRowGrain, end - row);
           if (n == 1) {  // see OneDnn::Multiply
-            kernels.dot_f32({weight.row(row), rows.row_bytes, n}, x.f32_rows(), y + row, y_stride);
+            kernels.dot_f32({weight.row(row), static_cast<int64_t>(weight.row_bytes()), n},
+                            x.f32_rows(), y + row, y_stride);
           } else {
             onednn_->Multiply(worker.index, reinterpret_cast<const float*>(weight.row(row)), n,
                               x.f32_rows(), y + row, y_stride);
@@ -146,13 +146,13 @@ class FastBackend final : public MatmulBackend {
         break;
       case Route::kOneDnnBf16:
         ForEachBlock(worker, weight, begin, end, [&](const Block& block) {
-          wide_->MultiplyParts(worker.index, block.rows.data, rows.row_bytes, block.rows.n_rows,
-                               x.bf16_parts(), y + block.first_row, y_stride);
+          wide_->MultiplyParts(worker.index, block.rows.data, block.rows.row_bytes,
+                               block.rows.n_rows, x.bf16_parts(), y + block.first_row, y_stride);
         });
         break;
       case Route::kOneDnnWidened:
         ForEachBlock(worker, weight, begin, end, [&](const Block& block) {
-          wide_->Multiply(worker.index, kernels, block.rows.data, rows.row_bytes,
+          wide_->Multiply(worker.index, kernels, block.rows.data, block.rows.row_bytes,
                           block.rows.n_rows, x.f32_rows(), y + block.first_row, y_stride);
         });
         break;
@@ -170,8 +170,9 @@ class FastBackend final : public MatmulBackend {
         });
         break;
       case Route::kDotF32:
-        Poll(worker);
-        kernels.dot_f32(rows, x.f32_rows(), y + begin, y_stride);
+        ForEachBlock(worker, weight, begin, end, [&](const Block& block) {
+          kernels.dot_f32(block.rows, x.f32_rows(), y + block.first_row, y_stride);
+        });
         break;
       case Route::kDotQ8:
       case Route::kGemmQ8:
@@ -197,6 +198,7 @@ class FastBackend final : public MatmulBackend {
   void Relay(const Worker& worker, const TensorView& weight) override {
     if (!weight.may_relay || !UsesPanels(weight)) return;
     const auto [begin, end] = RowShare(worker, weight);
+    if (begin == end) return;  // of a matrix of few panels some workers have none
     ForEachBlock(worker, weight, begin, end, [](const Block&) {});
   }
 

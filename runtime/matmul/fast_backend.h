@@ -28,6 +28,11 @@ std::unique_ptr<MatmulBackend> MakeFastBackend(Precision precision, int n_worker
 // takes oneDNN to compile.
 inline constexpr int64_t kOneDnnColumns = 1024;
 
+// The longest rows of quantised weights that are multiplied as panels (123,361 columns of Q8_0);
+// F32, F16 and BF16 stay rows where they are longer. Precision::kExact and the scalar level know no
+// limit.
+inline constexpr int64_t kMostPanelRowBytes = 128 * 1024;
+
 // Tokens from which products of F32, F16 and BF16 weights go through oneDNN; MatmulTuning::kNever
 // in a build without it.
 int64_t OneDnnTokens(IsaLevel level, DType type, const MatmulTuning& tuning);

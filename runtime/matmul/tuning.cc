@@ -3,6 +3,7 @@
 #include <time.h>
 
 #include <algorithm>
+#include <cctype>
 #include <chrono>
 #include <cstring>
 #include <limits>
@@ -80,7 +81,12 @@ KeptValues ValuesOf(const KernelTable& kernels, int64_t cols,
   const std::string level(IsaLevelName(kernels.level));
   const std::string row = std::to_string(cols);
   const CpuFeatures cpu = CpuFeatures::Detect();
-  return {directory.empty() ? directory : directory / ("kernels-" + level + "-" + row + ".txt"),
+  // A file for each of what figures depend on: several machines may share a home.
+  std::string name = cpu.model_name + "-" + level + "-" + OneDnnOf(cpu) + "-" + row;
+  std::replace_if(
+      name.begin(), name.end(),
+      [](unsigned char c) { return c != '.' && std::isalnum(c) == 0; }, '-');
+  return {directory.empty() ? directory : directory / ("kernels-" + name + ".txt"),
           "stoker kernels " + std::to_string(kFormat) + "; " + cpu.model_name + "; " + level +
               "; " + OneDnnOf(cpu) + "; rows of " + row};
 }
@@ -177,6 +183,7 @@ int64_t TokensFrom(const std::array<int64_t, kCount>& tokens, int64_t otherwise,
 Calibration Calibrate(const KernelTable& kernels, std::span<const DType> types, int64_t cols,
                       const std::filesystem::path& directory) {
   const auto start = std::chrono::steady_clock::now();
+  cols = DivCeil<int64_t>(cols, 32) * 32;  // whole blocks of activations, as no model need have
   KeptValues kept = ValuesOf(kernels, cols, directory);
   Calibration result;
   bool measured = false;

@@ -64,8 +64,7 @@ class Tokenizer::Impl {
         added_(vocabulary_, false),
         normalized_(vocabulary_, true),
         splitter_(source),
-        whole_words_first_(source.whole_words_first),
-        chat_template_(source.chat_template) {
+        whole_words_first_(source.whole_words_first) {
     const int64_t n = vocabulary_.size();
     std::vector<bool> never(static_cast<size_t>(n), false);
     for (TokenId id = 0; id < n; ++id) never[id] = vocabulary_.kind(id) == TokenKind::kUnused;
@@ -110,7 +109,6 @@ class Tokenizer::Impl {
   const Vocabulary& vocabulary() const { return vocabulary_; }
   std::span<const TokenId> never_sampled() const { return never_sampled_; }
   std::span<const TokenId> end_tokens() const { return end_tokens_; }
-  const std::optional<std::string>& chat_template() const { return chat_template_; }
   uint64_t memory_bytes() const {
     return vocabulary_.memory_bytes() + merger_.memory_bytes() + added_.memory_bytes() +
            normalized_.memory_bytes() + never_sampled_.capacity() * sizeof(TokenId);
@@ -175,7 +173,6 @@ class Tokenizer::Impl {
   PreTokenizer splitter_;
   bool whole_words_first_;
   bool drops_text_ = false;  // white space beside added tokens, gaps between matches
-  std::optional<std::string> chat_template_;
   std::vector<TokenId> never_sampled_;
   std::vector<TokenId> end_tokens_;
   mutable ScratchPool pool_;
@@ -200,8 +197,6 @@ std::unique_ptr<const Tokenizer> Tokenizer::OpenDirectory(const std::filesystem:
                                                           int64_t vocab_size) {
   constexpr std::string_view kName = "tokenizer.json";
   constexpr std::string_view kConfigName = "tokenizer_config.json";
-  // Newer repositories keep the template in a file of its own.
-  constexpr std::string_view kTemplateName = "chat_template.jinja";
   if (!HasFile(directory, kName)) {
     throw FormatError((directory / kName).native(), "file",
                       "is missing; download it beside the weights, Stoker needs it for text");
@@ -212,9 +207,6 @@ std::unique_ptr<const Tokenizer> Tokenizer::OpenDirectory(const std::filesystem:
   VocabularySource source = ParseTokenizerJson(TextOf(map(kName)), (directory / kName).native());
   if (HasFile(directory, kConfigName)) {
     ApplyTokenizerConfig(TextOf(map(kConfigName)), (directory / kConfigName).native(), source);
-  }
-  if (HasFile(directory, kTemplateName)) {
-    source.chat_template = std::string(TextOf(map(kTemplateName)));
   }
   return FromSource(source, vocab_size);
 }
@@ -286,10 +278,6 @@ std::span<const TokenId> Tokenizer::end_tokens() const { return impl_->end_token
 bool Tokenizer::IsEnd(TokenId id) const {
   const auto ids = end_tokens();
   return std::binary_search(ids.begin(), ids.end(), id);
-}
-
-std::optional<std::string_view> Tokenizer::chat_template() const {
-  return impl_->chat_template();
 }
 
 uint64_t Tokenizer::memory_bytes() const { return impl_->memory_bytes(); }

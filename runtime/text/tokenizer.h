@@ -35,7 +35,7 @@ struct TextRange {
 
 class Tokenizer {
  public:
-  // Reads DIR/tokenizer.json (required), tokenizer_config.json and chat_template.jinja (optional).
+  // Reads DIR/tokenizer.json (required) and tokenizer_config.json (optional).
   // vocab_size: rows of the embedding; ids at or beyond it are refused. 0: as many as there are.
   // Throws FormatError (mmap/format_error.h) naming file, field and reason, std::system_error for
   // a file that cannot be read or a link to nothing.
@@ -93,11 +93,6 @@ class Tokenizer {
   // <end_of_sentence>.
   std::span<const TokenId> end_tokens() const;
   bool IsEnd(TokenId id) const;
-
-  // The model's own chat template (Jinja source), which Stoker does not execute; nullopt when the
-  // files carry none. ChatTemplate (chat_template.h) renders its two built-in forms instead.
-  std::optional<std::string_view> chat_template() const;
-  bool has_chat_template() const { return chat_template().has_value(); }
 
   // Bytes of memory held, scratch of concurrent calls excluded.
   uint64_t memory_bytes() const;

@@ -1,4 +1,5 @@
-// Reads what Stoker needs of tokenizer_config.json: the end token and the chat template, if any.
+// Reads what Stoker needs of tokenizer_config.json: the end token, if any. The chat template that
+// newer ones hold is passed over, whatever it is: M1's own are built in.
 
 #include <algorithm>
 
@@ -29,14 +30,6 @@ void ApplyTokenizerConfig(std::string_view json, std::string file, VocabularySou
         end_token = reader.String(value, "eos_token");
       }
       if (end_token.empty()) reader.Fail("eos_token", "is empty");
-    } else if (key == "chat_template" && !reader.IsNull(value, "chat_template")) {
-      // A string, or a list of named ones; which one would be used does not matter here.
-      if (reader.Get(value.type(), "chat_template", "a JSON value") == od::json_type::string) {
-        source.chat_template = std::string(reader.String(value, "chat_template"));
-      } else {
-        reader.Get(value.get_array(), "chat_template", "a string or an array");
-        source.chat_template = "";
-      }
     } else if (key == "add_prefix_space" && !reader.IsNull(value, "add_prefix_space")) {
       if (reader.Bool(value, "add_prefix_space")) {
         reader.Fail("add_prefix_space", "is true, which is not supported");

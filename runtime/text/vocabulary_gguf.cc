@@ -127,9 +127,6 @@ VocabularySource ReadGgufVocabulary(const GgufMetadata& metadata) {
       source.suppressed.push_back(static_cast<TokenId>(id));
     }
   }
-  if (const auto text = metadata.FindString("tokenizer.chat_template")) {
-    source.chat_template = std::string(*text);
-  }
   return source;
 }
 

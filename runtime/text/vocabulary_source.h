@@ -7,7 +7,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -57,7 +56,6 @@ struct VocabularySource {
   bool whole_words_first = false;       // ignore_merges: a piece that is a token is that token
   std::vector<TokenId> end_tokens;
   std::vector<TokenId> suppressed;
-  std::optional<std::string> chat_template;
   std::shared_ptr<const void> storage;
 };
 
@@ -86,7 +84,7 @@ inline constexpr uint64_t kMaxTokenizerFileBytes = 128ull << 20;
 // Parses tokenizer.json text. `file` names it in errors. Throws FormatError.
 VocabularySource ParseTokenizerJson(std::string_view json, std::string file);
 
-// Adds what tokenizer_config.json says (end token, chat template) to a source. Throws FormatError.
+// Adds the end token that tokenizer_config.json names, if any, to a source. Throws FormatError.
 void ApplyTokenizerConfig(std::string_view json, std::string file, VocabularySource& source);
 
 // Reads the tokenizer.ggml.* keys; the source borrows from the metadata's file. Throws FormatError.

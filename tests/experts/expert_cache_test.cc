@@ -449,6 +449,18 @@ TEST_CASE("an error while an expert arrives is thrown by WaitRows, and its slot 
   }
 }
 
+TEST_CASE("a pager that takes reads and throws is not given them again") {
+  Rig rig(8);
+  const std::vector<ExpertId> ids = {{0, 1}, {0, 2}};
+  rig.pager->device().refuse_submit = 1;
+  CHECK_THROWS_AS(rig.cache->Request(ids), std::system_error);
+  for (const std::vector<ExpertId>& next : {ids, {{0, 3}, {0, 2}, {0, 4}, {0, 1}}}) {
+    rig.cache->Request(next);
+    CHECK(TakeAll(*rig.cache, next));
+  }
+  CHECK(rig.pager->pending() == 0);
+}
+
 // A run of some requests; returns whether an error was thrown, and checks all bytes that came.
 bool RunOnce(Rig& rig, std::string* message) {
   std::mt19937_64 random(3);

@@ -4,6 +4,7 @@
 
 #include <cstring>
 #include <random>
+#include <system_error>
 
 #include "tests/support/catch.h"
 #include "tests/support/expert_model.h"
@@ -44,6 +45,13 @@ TEST_CASE("rows are those of the file, in the order asked for") {
     device->device().fail_from = 0;
     reader.Read(row);
     CHECK(std::memcmp(reader.row(0), expected.row(5), expected.row_bytes()) == 0);
+
+    device->device().refuse_submit = 4;
+    const int32_t left[] = {7, 8, 9, 10};
+    CHECK_THROWS_AS(reader.Read(left), std::system_error);
+    reader.Read(row);  // not what the call before has left behind
+    CHECK(std::memcmp(reader.row(0), expected.row(5), expected.row_bytes()) == 0);
+    CHECK(device->pending() == 0);
   }
 }
 

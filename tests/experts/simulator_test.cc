@@ -301,6 +301,17 @@ TEST_CASE("the gap is of bytes missed, whatever was read ahead for nothing") {
   CHECK(report.Row(0, 1).gap_closed == Approx(1.0));
 }
 
+TEST_CASE("a trace cannot choose a file to be read") {
+  Trace trace;
+  trace.header = SmallHeader(1, 4, 1);
+  trace.header.capacity = 2;
+  Add(&trace, 0, 0, {0});
+  for (const char* policy : {"./x.so", "/tmp/x.so:a=1", "static:from=/dev/zero"}) {
+    trace.header.policy = policy;
+    CHECK_THROWS_WITH(ReplayAsRecorded(trace), test::HasText("--policy POLICY --capacity 2"));
+  }
+}
+
 TEST_CASE("prefetch and protection of a recorded run are replayed on demand") {
   Trace trace;
   trace.header = SmallHeader(2, 4, 1);

@@ -178,7 +178,8 @@ TEST_CASE("records that cannot be are refused by number and reason") {
   refused({.kind = static_cast<TraceKind>(7)}, "unknown kind 7");
   refused({.phase = static_cast<Phase>(2)}, "unknown phase 2");
   refused({.layer = 5}, "layer 5 of 5");
-  refused({.token = -1}, "negative token");
+  refused({.token = -1}, "token -1 out of range");
+  refused({.token = INT64_MAX}, "token 9223372036854775807 out of range");
   refused({.accesses = wrong_layer}, "not of layer 0");
   refused({.accesses = twice}, "entry 3 twice");
   refused({.accesses = victim}, "victim 80");

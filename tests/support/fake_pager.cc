@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <system_error>
 
 namespace stoker::testing {
 namespace {
@@ -30,6 +31,9 @@ FakePager::~FakePager() {
 
 void FakePager::Submit(std::span<const ReadRequest> requests) {
   for (const ReadRequest& request : requests) queue_.Push(request);
+  if (device_.refuse_submit > 0 && --device_.refuse_submit == 0) {
+    throw std::system_error(EAGAIN, std::generic_category(), "fake submit");
+  }
 }
 
 // One I/O; false when there is nothing to do.

@@ -30,6 +30,7 @@ struct FakeDevice {
   uint64_t fail_from = 0;       // n-th I/O, counted from 1; 0 = none
   uint64_t fail_count = 1;      // how many from there on; UINT64_MAX = for good
   int fail_error = 5;           // EIO
+  uint64_t refuse_submit = 0;   // n-th Submit from now on takes its requests and throws; 0 = none
 };
 
 class FakePager final : public Pager {

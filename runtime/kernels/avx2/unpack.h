@@ -103,17 +103,15 @@ STOKER_INLINE void ScaleBytes(__m128i bytes, float factor, __m256 (&out)[2]) {
 }
 
 // Format<type>: kGroupBytes, the bytes of 256 elements; kBlock, the elements of one block;
-// kScaleSpan, the elements that share a scale; kBits, the width of the codes, which are signed when
-// it is 8; kOffset, what other signed formats add to their codes (0: the format has minima); Load.
+// kSigned, whether codes are (those of 8 bits); kOffset, what other signed formats add to theirs
+// (0: the format has minima); Load.
 template <DType>
 struct Format;
 
-template <typename Block, int elements, int span, int bits, int offset>
+template <typename Block, int elements, int bits, int offset>
 struct FormatBase {
   using BlockType = Block;
   static constexpr int kBlock = elements;
-  static constexpr int kScaleSpan = span;
-  static constexpr int kBits = bits;
   static constexpr bool kSigned = bits == 8;
   static constexpr float kOffset = offset;
   static constexpr int64_t kGroupBytes = 256 / elements * static_cast<int64_t>(sizeof(Block));
@@ -122,7 +120,7 @@ struct FormatBase {
 };
 
 template <>
-struct Format<DType::kQ4_0> : FormatBase<BlockQ4_0, 32, 32, 4, 8> {
+struct Format<DType::kQ4_0> : FormatBase<BlockQ4_0, 32, 4, 8> {
   static STOKER_INLINE void Load(const std::byte* bytes, Group* g) {
     const auto* b = reinterpret_cast<const BlockQ4_0*>(bytes);
     for (int j = 0; j < 8; ++j) g->codes[j] = NibbleBlock(b[j].qs);
@@ -132,7 +130,7 @@ struct Format<DType::kQ4_0> : FormatBase<BlockQ4_0, 32, 32, 4, 8> {
 };
 
 template <>
-struct Format<DType::kQ4_1> : FormatBase<BlockQ4_1, 32, 32, 4, 0> {
+struct Format<DType::kQ4_1> : FormatBase<BlockQ4_1, 32, 4, 0> {
   static STOKER_INLINE void Load(const std::byte* bytes, Group* g) {
     const auto* b = reinterpret_cast<const BlockQ4_1*>(bytes);
     for (int j = 0; j < 8; ++j) g->codes[j] = NibbleBlock(b[j].qs);
@@ -142,7 +140,7 @@ struct Format<DType::kQ4_1> : FormatBase<BlockQ4_1, 32, 32, 4, 0> {
 };
 
 template <>
-struct Format<DType::kQ5_0> : FormatBase<BlockQ5_0, 32, 32, 5, 16> {
+struct Format<DType::kQ5_0> : FormatBase<BlockQ5_0, 32, 5, 16> {
   static STOKER_INLINE void Load(const std::byte* bytes, Group* g) {
     const auto* b = reinterpret_cast<const BlockQ5_0*>(bytes);
     for (int j = 0; j < 8; ++j) {
@@ -154,7 +152,7 @@ struct Format<DType::kQ5_0> : FormatBase<BlockQ5_0, 32, 32, 5, 16> {
 };
 
 template <>
-struct Format<DType::kQ5_1> : FormatBase<BlockQ5_1, 32, 32, 5, 0> {
+struct Format<DType::kQ5_1> : FormatBase<BlockQ5_1, 32, 5, 0> {
   static STOKER_INLINE void Load(const std::byte* bytes, Group* g) {
     const auto* b = reinterpret_cast<const BlockQ5_1*>(bytes);
     for (int j = 0; j < 8; ++j) {
@@ -166,7 +164,7 @@ struct Format<DType::kQ5_1> : FormatBase<BlockQ5_1, 32, 32, 5, 0> {
 };
 
 template <>
-struct Format<DType::kQ8_0> : FormatBase<BlockQ8_0, 32, 32, 8, 0> {
+struct Format<DType::kQ8_0> : FormatBase<BlockQ8_0, 32, 8, 0> {
   static STOKER_INLINE void Load(const std::byte* bytes, Group* g) {
     const auto* b = reinterpret_cast<const BlockQ8_0*>(bytes);
     for (int j = 0; j < 8; ++j) g->codes[j] = Load32(b[j].qs);
@@ -175,7 +173,7 @@ struct Format<DType::kQ8_0> : FormatBase<BlockQ8_0, 32, 32, 8, 0> {
 };
 
 template <>
-struct Format<DType::kInt8Row> : FormatBase<BlockInt8Row, 32, 32, 8, 0> {
+struct Format<DType::kInt8Row> : FormatBase<BlockInt8Row, 32, 8, 0> {
   static STOKER_INLINE void Load(const std::byte* bytes, Group* g) {
     const auto* b = reinterpret_cast<const BlockInt8Row*>(bytes);
     for (int j = 0; j < 8; ++j) g->codes[j] = Load32(b[j].qs);
@@ -184,7 +182,7 @@ struct Format<DType::kInt8Row> : FormatBase<BlockInt8Row, 32, 32, 8, 0> {
 };
 
 template <>
-struct Format<DType::kIQ4_NL> : FormatBase<BlockIQ4_NL, 32, 32, 8, 0> {
+struct Format<DType::kIQ4_NL> : FormatBase<BlockIQ4_NL, 32, 8, 0> {
   static STOKER_INLINE void Load(const std::byte* bytes, Group* g) {
     const auto* b = reinterpret_cast<const BlockIQ4_NL*>(bytes);
     for (int j = 0; j < 8; ++j) g->codes[j] = Iq4Codes(NibbleBlock(b[j].qs));
@@ -193,7 +191,7 @@ struct Format<DType::kIQ4_NL> : FormatBase<BlockIQ4_NL, 32, 32, 8, 0> {
 };
 
 template <>
-struct Format<DType::kQ2_K> : FormatBase<BlockQ2_K, 256, 16, 2, 0> {
+struct Format<DType::kQ2_K> : FormatBase<BlockQ2_K, 256, 2, 0> {
   static STOKER_INLINE void Load(const std::byte* bytes, Group* g) {
     const auto* b = reinterpret_cast<const BlockQ2_K*>(bytes);
     for (int half = 0; half < 2; ++half) {
@@ -211,7 +209,7 @@ struct Format<DType::kQ2_K> : FormatBase<BlockQ2_K, 256, 16, 2, 0> {
 };
 
 template <>
-struct Format<DType::kQ3_K> : FormatBase<BlockQ3_K, 256, 16, 3, 4> {
+struct Format<DType::kQ3_K> : FormatBase<BlockQ3_K, 256, 3, 4> {
   static STOKER_INLINE void Load(const std::byte* bytes, Group* g) {
     const auto* b = reinterpret_cast<const BlockQ3_K*>(bytes);
     const __m256i first = Load32(b->qs);
@@ -261,7 +259,7 @@ STOKER_INLINE void LoadSixBitScales(const Block* b, Group* g) {
 }
 
 template <>
-struct Format<DType::kQ4_K> : FormatBase<BlockQ4_K, 256, 32, 4, 0> {
+struct Format<DType::kQ4_K> : FormatBase<BlockQ4_K, 256, 4, 0> {
   static STOKER_INLINE void Load(const std::byte* bytes, Group* g) {
     const auto* b = reinterpret_cast<const BlockQ4_K*>(bytes);
     for (int c = 0; c < 4; ++c) {
@@ -274,7 +272,7 @@ struct Format<DType::kQ4_K> : FormatBase<BlockQ4_K, 256, 32, 4, 0> {
 };
 
 template <>
-struct Format<DType::kQ5_K> : FormatBase<BlockQ5_K, 256, 32, 5, 0> {
+struct Format<DType::kQ5_K> : FormatBase<BlockQ5_K, 256, 5, 0> {
   template <int kChunk>
   static STOKER_INLINE void LoadChunk(const BlockQ5_K* b, __m256i high, Group* g) {
     const __m256i packed = Load32(b->qs + 32 * kChunk);
@@ -295,7 +293,7 @@ struct Format<DType::kQ5_K> : FormatBase<BlockQ5_K, 256, 32, 5, 0> {
 };
 
 template <>
-struct Format<DType::kQ6_K> : FormatBase<BlockQ6_K, 256, 16, 6, 32> {
+struct Format<DType::kQ6_K> : FormatBase<BlockQ6_K, 256, 6, 32> {
   static STOKER_INLINE void Load(const std::byte* bytes, Group* g) {
     const auto* b = reinterpret_cast<const BlockQ6_K*>(bytes);
     for (int half = 0; half < 2; ++half) {
@@ -314,7 +312,7 @@ struct Format<DType::kQ6_K> : FormatBase<BlockQ6_K, 256, 16, 6, 32> {
 };
 
 template <>
-struct Format<DType::kIQ4_XS> : FormatBase<BlockIQ4_XS, 256, 32, 8, 0> {
+struct Format<DType::kIQ4_XS> : FormatBase<BlockIQ4_XS, 256, 8, 0> {
   static STOKER_INLINE void Load(const std::byte* bytes, Group* g) {
     const auto* b = reinterpret_cast<const BlockIQ4_XS*>(bytes);
     for (int j = 0; j < 8; ++j) g->codes[j] = Iq4Codes(NibbleBlock(b->qs + 16 * j));

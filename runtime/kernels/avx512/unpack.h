@@ -86,16 +86,14 @@ STOKER_INLINE __m512i Iq4Codes(__m512i nibbles) {
 }
 
 // Format<type>: kGroupBytes, the bytes of 256 elements; kBlock, the elements of one block;
-// kScaleSpan, the elements that share a scale; kOffset, what signed formats add to their codes (0:
-// the format has minima instead); Load.
+// kOffset, what signed formats add to their codes (0: the format has minima instead); Load.
 template <DType>
 struct Format;
 
-template <typename Block, int elements, int span, int offset>
+template <typename Block, int elements, int offset>
 struct FormatBase {
   using BlockType = Block;
   static constexpr int kBlock = elements;
-  static constexpr int kScaleSpan = span;
   static constexpr float kOffset = offset;
   static constexpr int64_t kGroupBytes = 256 / elements * static_cast<int64_t>(sizeof(Block));
 
@@ -105,7 +103,7 @@ struct FormatBase {
 };
 
 template <>
-struct Format<DType::kQ4_0> : FormatBase<BlockQ4_0, 32, 32, 8> {
+struct Format<DType::kQ4_0> : FormatBase<BlockQ4_0, 32, 8> {
   static STOKER_INLINE Group Load(const std::byte* bytes) {
     const auto* b = reinterpret_cast<const BlockQ4_0*>(bytes);
     Group g;
@@ -117,7 +115,7 @@ struct Format<DType::kQ4_0> : FormatBase<BlockQ4_0, 32, 32, 8> {
 };
 
 template <>
-struct Format<DType::kQ4_1> : FormatBase<BlockQ4_1, 32, 32, 0> {
+struct Format<DType::kQ4_1> : FormatBase<BlockQ4_1, 32, 0> {
   static STOKER_INLINE Group Load(const std::byte* bytes) {
     const auto* b = reinterpret_cast<const BlockQ4_1*>(bytes);
     Group g;
@@ -141,7 +139,7 @@ STOKER_INLINE __m512i TwoQ5Blocks(const Block* b) {
 }
 
 template <>
-struct Format<DType::kQ5_0> : FormatBase<BlockQ5_0, 32, 32, 16> {
+struct Format<DType::kQ5_0> : FormatBase<BlockQ5_0, 32, 16> {
   static STOKER_INLINE Group Load(const std::byte* bytes) {
     const auto* b = reinterpret_cast<const BlockQ5_0*>(bytes);
     Group g;
@@ -153,7 +151,7 @@ struct Format<DType::kQ5_0> : FormatBase<BlockQ5_0, 32, 32, 16> {
 };
 
 template <>
-struct Format<DType::kQ5_1> : FormatBase<BlockQ5_1, 32, 32, 0> {
+struct Format<DType::kQ5_1> : FormatBase<BlockQ5_1, 32, 0> {
   static STOKER_INLINE Group Load(const std::byte* bytes) {
     const auto* b = reinterpret_cast<const BlockQ5_1*>(bytes);
     Group g;
@@ -165,7 +163,7 @@ struct Format<DType::kQ5_1> : FormatBase<BlockQ5_1, 32, 32, 0> {
 };
 
 template <>
-struct Format<DType::kQ8_0> : FormatBase<BlockQ8_0, 32, 32, 128> {
+struct Format<DType::kQ8_0> : FormatBase<BlockQ8_0, 32, 128> {
   static STOKER_INLINE Group Load(const std::byte* bytes) {
     const auto* b = reinterpret_cast<const BlockQ8_0*>(bytes);
     Group g;
@@ -182,7 +180,7 @@ struct Format<DType::kQ8_0> : FormatBase<BlockQ8_0, 32, 32, 128> {
 };
 
 template <>
-struct Format<DType::kInt8Row> : FormatBase<BlockInt8Row, 32, 32, 128> {
+struct Format<DType::kInt8Row> : FormatBase<BlockInt8Row, 32, 128> {
   static STOKER_INLINE Group Load(const std::byte* bytes) {
     Group g;
     for (int c = 0; c < 4; ++c) {
@@ -195,7 +193,7 @@ struct Format<DType::kInt8Row> : FormatBase<BlockInt8Row, 32, 32, 128> {
 };
 
 template <>
-struct Format<DType::kIQ4_NL> : FormatBase<BlockIQ4_NL, 32, 32, 128> {
+struct Format<DType::kIQ4_NL> : FormatBase<BlockIQ4_NL, 32, 128> {
   static STOKER_INLINE Group Load(const std::byte* bytes) {
     const auto* b = reinterpret_cast<const BlockIQ4_NL*>(bytes);
     Group g;
@@ -209,7 +207,7 @@ struct Format<DType::kIQ4_NL> : FormatBase<BlockIQ4_NL, 32, 32, 128> {
 };
 
 template <>
-struct Format<DType::kQ2_K> : FormatBase<BlockQ2_K, 256, 16, 0> {
+struct Format<DType::kQ2_K> : FormatBase<BlockQ2_K, 256, 0> {
   static STOKER_INLINE Group Load(const std::byte* bytes) {
     const auto* b = reinterpret_cast<const BlockQ2_K*>(bytes);
     Group g;
@@ -229,7 +227,7 @@ struct Format<DType::kQ2_K> : FormatBase<BlockQ2_K, 256, 16, 0> {
 };
 
 template <>
-struct Format<DType::kQ3_K> : FormatBase<BlockQ3_K, 256, 16, 4> {
+struct Format<DType::kQ3_K> : FormatBase<BlockQ3_K, 256, 4> {
   static STOKER_INLINE Group Load(const std::byte* bytes) {
     const auto* b = reinterpret_cast<const BlockQ3_K*>(bytes);
     Group g;
@@ -285,7 +283,7 @@ STOKER_INLINE void LoadSixBitScales(const Block* b, Group* g) {
 }
 
 template <>
-struct Format<DType::kQ4_K> : FormatBase<BlockQ4_K, 256, 32, 0> {
+struct Format<DType::kQ4_K> : FormatBase<BlockQ4_K, 256, 0> {
   static STOKER_INLINE Group Load(const std::byte* bytes) {
     const auto* b = reinterpret_cast<const BlockQ4_K*>(bytes);
     Group g;
@@ -299,7 +297,7 @@ struct Format<DType::kQ4_K> : FormatBase<BlockQ4_K, 256, 32, 0> {
 };
 
 template <>
-struct Format<DType::kQ5_K> : FormatBase<BlockQ5_K, 256, 32, 0> {
+struct Format<DType::kQ5_K> : FormatBase<BlockQ5_K, 256, 0> {
   static STOKER_INLINE Group Load(const std::byte* bytes) {
     const auto* b = reinterpret_cast<const BlockQ5_K*>(bytes);
     Group g;
@@ -318,7 +316,7 @@ struct Format<DType::kQ5_K> : FormatBase<BlockQ5_K, 256, 32, 0> {
 };
 
 template <>
-struct Format<DType::kQ6_K> : FormatBase<BlockQ6_K, 256, 16, 32> {
+struct Format<DType::kQ6_K> : FormatBase<BlockQ6_K, 256, 32> {
   static STOKER_INLINE Group Load(const std::byte* bytes) {
     const auto* b = reinterpret_cast<const BlockQ6_K*>(bytes);
     Group g;
@@ -341,7 +339,7 @@ struct Format<DType::kQ6_K> : FormatBase<BlockQ6_K, 256, 16, 32> {
 };
 
 template <>
-struct Format<DType::kIQ4_XS> : FormatBase<BlockIQ4_XS, 256, 32, 128> {
+struct Format<DType::kIQ4_XS> : FormatBase<BlockIQ4_XS, 256, 128> {
   static STOKER_INLINE Group Load(const std::byte* bytes) {
     const auto* b = reinterpret_cast<const BlockIQ4_XS*>(bytes);
     Group g;

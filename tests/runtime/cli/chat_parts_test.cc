@@ -44,6 +44,17 @@ TEST_CASE("a trailing backslash and a quoted block continue a message") {
   CHECK(parser.Push("\"\"\"")->text == "first");
 }
 
+TEST_CASE("every line of a block keeps its indentation, the closing mark's own is none of it") {
+  ChatInputParser parser;
+  CHECK_FALSE(parser.Push("\"\"\"").has_value());
+  CHECK_FALSE(parser.Push("def f():").has_value());
+  CHECK(parser.Push("    return 1\"\"\"  ")->text == "def f():\n    return 1");
+  CHECK_FALSE(parser.Push("\"\"\"").has_value());
+  CHECK_FALSE(parser.Push("  a").has_value());
+  CHECK(parser.Push(" \t\"\"\"\r")->text == "  a");
+  CHECK_FALSE(parser.continues());
+}
+
 TEST_CASE("an interrupted message is dropped, an unfinished one counts at the end") {
   ChatInputParser parser;
   CHECK_FALSE(parser.Push("lost\\").has_value());

@@ -75,6 +75,37 @@ TEST_CASE("values that look like options are values") {
   CHECK(g_seen.text == "-x");
 }
 
+TEST_CASE("a value may stand behind =, and may be empty") {
+  for (const char* name : {"-p", "--prompt"}) {
+    CAPTURE(name);
+    const std::string option(name);
+    CHECK(RunWith({"run", "m", option + "=x"}) == 0);
+    CHECK(g_seen.text == "x");
+    CHECK(RunWith({"run", "m", option + "==x=y"}) == 0);
+    CHECK(g_seen.text == "=x=y");
+    CHECK(RunWith({"run", "m", option + "=", "-n", "5"}) == 0);
+    CHECK(g_seen.text.empty());
+    CHECK(g_seen.count == 5);
+    CHECK(RunWith({"run", "m", option, "", "-n", "6"}) == 0);
+    CHECK(g_seen.text.empty());
+    CHECK(g_seen.count == 6);
+    CHECK(RunWith({"run", "m", option + "=--", "-n", "7"}) == 0);
+    CHECK(g_seen.text == "--");
+    CHECK(g_seen.count == 7);
+    CHECK(RunWith({"run", "m", option, "--predict="}) == 0);
+    CHECK(g_seen.text == "--predict=");
+  }
+  CHECK(RunWith({"run", "m", "-n=5"}) == 0);
+  CHECK(g_seen.count == 5);
+  CHECK(RunWith({"run", "m", "-n="}) == 2);
+  CHECK(RunWith({"run", "m", "-n", ""}) == 2);
+  CHECK(RunWith({"run", "m", "-ub=", "64"}) == 2);
+  CHECK(RunWith({"run", "m", "--promt=x"}) == 2);
+  CHECK(RunWith({"run", "--", "--prompt=x"}) == 0);
+  CHECK(g_seen.text.empty());
+  CHECK(g_seen.positional == std::vector<std::string>{"--prompt=x"});
+}
+
 TEST_CASE("llama.cpp's short flags of several letters are known, others are not bundles") {
   CHECK(RunWith({"run", "m", "-ub", "64"}) == 0);
   CHECK(g_seen.ubatch == 64);

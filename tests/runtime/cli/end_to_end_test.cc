@@ -365,6 +365,45 @@ TEST_CASE("chat: a file that cannot be saved to is one line, and the chat goes o
   CHECK(Contains(r.err, "stats: prompt"));
 }
 
+TEST_CASE("chat: nothing is saved over the model or the trace, and the chat goes on") {
+  const TempDir dir;
+  const std::string link = (dir / "link.gguf").string(), trace = (dir / "trace").string();
+  std::filesystem::create_symlink(Model(), link);
+  const std::string before = ReadFile(Model());
+  const ProcessResult r =
+      RunStoker({"chat", Model(), "-c", "1000", "--trace", trace},
+                "/save " + Model() + "\n/save " + link + "\n/save " + trace + "\n/stats\n");
+  CAPTURE(r.err);
+  CHECK(r.exit_code == 0);
+  CHECK(Contains(r.err, "/save " + Model() + " is a file of the model"));
+  CHECK(Contains(r.err, "/save " + link + " is a file of the model"));
+  CHECK(Contains(r.err, "--trace and /save would both write"));
+  CHECK(Contains(r.err, "no answer yet"));
+  CHECK(ReadFile(Model()) == before);
+  CHECK(std::filesystem::is_symlink(link));
+}
+
+TEST_CASE("chat: a message beyond the context ends a piped chat, a terminal's goes on") {
+  const ProcessResult piped = RunStoker({"chat", Model(), "-c", "16"}, "Hello\n/stats\n");
+  CAPTURE(piped.err);
+  CHECK(piped.exit_code == 1);
+  CHECK(Contains(piped.err, "larger -c\n"));
+  CHECK_FALSE(Contains(piped.err, "no answer yet"));
+
+  ::setenv("TERM", "xterm", 1);
+  StokerProcess chat({"chat", Model(), "-c", "16"}, Terminal::kPty);
+  REQUIRE(chat.WaitFor("> "));
+  chat.Send("Hello\n");
+  REQUIRE(chat.WaitFor("larger -c"));
+  chat.Send("/stats\n");
+  REQUIRE(chat.WaitFor("of 16 tokens\r\n> "));
+  chat.Send("\x04");
+  const ProcessResult r = chat.Finish();
+  CAPTURE(r.out);
+  CHECK(r.exit_code == 0);
+  CHECK(Contains(r.out, "no answer yet"));
+}
+
 TEST_CASE("chat on a terminal: prompt, commands, Ctrl-C stops the answer, Ctrl-D leaves") {
   ::setenv("TERM", "xterm", 1);
   StokerProcess chat({"chat", Model(), "-s", "2", "-c", "20000"}, Terminal::kPty);

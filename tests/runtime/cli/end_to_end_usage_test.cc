@@ -10,6 +10,7 @@
 #include "tests/runtime/cli/process_checks.h"
 #include "tests/runtime/cli/stoker_process.h"
 #include "tests/support/catch.h"
+#include "tests/support/checkpoint_builder.h"
 #include "tests/support/temp_dir.h"
 
 namespace stoker::test {
@@ -115,6 +116,59 @@ TEST_CASE("no output takes the place of the model, whatever name leads there") {
   CHECK(ReadFile(Model()) == before);
   CHECK(ReadFile(copy) == before);
   CHECK(fs::is_symlink(link));
+}
+
+TEST_CASE("no output takes the place of what lies beside the weights and is read with them") {
+  const TempDir dir;
+  TinyCheckpoint().Write(dir.path());
+  const std::string model = dir.path().string();
+  for (const char* name : {"config.json", "model.safetensors.index.json", "tokenizer.json",
+                           "tokenizer_config.json", "model-00000-of-00002.safetensors"}) {
+    const std::string file = (dir / name).string();
+    if (!fs::exists(file)) WriteFile(file, "{}");
+    const std::string before = ReadFile(file);
+    CheckRefused({"logits", model, "--ids", "1", "-o", file}, 2, "is a file of the model");
+    CHECK(ReadFile(file) == before);
+  }
+}
+
+TEST_CASE("two outputs are not one file, whatever names lead there, nor one that is read") {
+  const TempDir dir;
+  const std::string out = (dir / "out").string(), link = (dir / "link").string();
+  const std::string text = (dir / "text").string(), base = (dir / "base").string();
+  fs::create_symlink("out", link);
+  WriteFile(text, "the road climbs past the old house, and past the new one too");
+  WriteFile(dir / "ids", "1");
+  const std::string both = "would both write";
+  for (const std::string& same :
+       {out, link, (dir / "." / "out").string(), fs::relative(dir / "out").string()}) {
+    CheckRefused({"logits", Model(), "--ids", "1", "-o", out, "--trace", same}, 2, both);
+    CheckRefused({"perplexity", Model(), "-f", text, "--save-base", same, "--trace", out}, 2, both);
+  }
+  CHECK_FALSE(fs::exists(out));
+  WriteFile(out, "older");
+  CheckRefused({"logits", Model(), "--ids", "1", "-o", out, "--trace", link}, 2, both);
+  CHECK(ReadFile(out) == "older");
+
+  const ProcessResult saved = RunStoker(
+      {"perplexity", Model(), "-f", text, "-c", "4", "--chunks", "1", "--save-base", base});
+  CAPTURE(saved.err);
+  REQUIRE(saved.exit_code == 0);
+  const std::string before = ReadFile(base);
+  CheckRefused({"perplexity", Model(), "--kl-base", base, "--trace", base}, 2, "--kl-base reads");
+  CHECK(ReadFile(base) == before);
+  const std::string words = ReadFile(text);
+  CheckRefused({"perplexity", Model(), "-f", text, "--save-base", text}, 2, "-f reads");
+  CheckRefused({"run", Model(), "-f", text, "--trace", text}, 2, "-f reads");
+  CheckRefused({"bench", Model(), "-f", text, "--trace", text}, 2, "-f reads");
+  CHECK(ReadFile(text) == words);
+  const std::string ids = (dir / "ids").string();
+  CheckRefused({"logits", Model(), "--ids", "@" + ids, "-o", ids}, 2, "--ids reads");
+
+  const ProcessResult nowhere =
+      RunStoker({"logits", Model(), "--ids", "1", "-o", "/dev/null", "--trace", "/dev/null"});
+  CAPTURE(nowhere.err);
+  CHECK(nowhere.exit_code == 0);
 }
 
 TEST_CASE("outputs that cannot be are refused before anything is loaded") {

@@ -85,9 +85,9 @@ TEST_CASE("a saved base comes back, a damaged one is refused") {
 TEST_CASE("a base keeps the token that follows as it is, however unlikely") {
   const test::TempDir dir;
   const std::string path = (dir / "base").string();
-  const std::vector<float> log_probs = {-1e-3f, -45.6789f, -30.0f};
+  const std::vector<float> log_probs = {-1e-3f, -45.6789f, -30.0f, -19.9f};
   {
-    DivergenceBaseWriter writer(path, {3, 4, 1, 2}, std::vector<int32_t>{0, 1, 2, 1});
+    DivergenceBaseWriter writer(path, {4, 4, 1, 2}, std::vector<int32_t>{0, 1, 2, 1});
     writer.Add(log_probs, 1);
     writer.Commit();
   }
@@ -95,7 +95,31 @@ TEST_CASE("a base keeps the token that follows as it is, however unlikely") {
   std::vector<float> back;
   reader.Next(1, &back);
   CHECK(back[1] == log_probs[1]);
-  CHECK(back[2] > -21.0f);  // all others end at 20 below the likeliest
+  CHECK(back[2] == -std::numeric_limits<float>::infinity());
+  CHECK(test::Near(back[3], log_probs[3], 3e-4));
+}
+
+TEST_CASE("a peaked distribution that was saved does not diverge from itself") {
+  constexpr uint32_t kVocab = 5000;
+  const test::TempDir dir;
+  const std::string path = (dir / "base").string();
+  std::vector<float> logits(kVocab, 0.0f), log_probs, back;
+  logits[7] = 30.0f;
+  LogSoftmax(logits, &log_probs);
+  {
+    DivergenceBaseWriter writer(path, {kVocab, 5, 1, 2}, std::vector<int32_t>{0, 1, 2, 7, 8});
+    for (const int32_t next : {7, 8}) writer.Add(log_probs, next);
+    writer.Commit();
+  }
+  DivergenceBaseReader reader(path);
+  for (const int32_t next : {7, 8}) {
+    CAPTURE(next);
+    reader.Next(next, &back);
+    DivergenceStatistics statistics;
+    statistics.Add(back, log_probs, next);
+    CHECK(std::abs(statistics.divergence().mean()) < 1e-5);
+    CHECK(std::abs(statistics.log_ratio().mean()) < 1e-5);
+  }
 }
 
 TEST_CASE("logits that are not finite are refused with their position") {

@@ -221,6 +221,17 @@ TEST_CASE("re-laid weights give the bits of the file's layout, few tokens those 
     other.may_relay = true;
     team.Run([&](const Worker& worker) { backend->Relay(worker, other); });
     CHECK(ahead == bytes);
+
+    // More workers than panels: the last have no rows.
+    const auto backend_of_many = MakeFastBackend(Precision::kFast, 12);
+    ahead = in_file;
+    for (int i = 0; i < 12; ++i) {
+      Worker worker;
+      worker.index = i;
+      worker.count = 12;
+      backend_of_many->Relay(worker, other);
+    }
+    CHECK(ahead == bytes);
   }
 }
 

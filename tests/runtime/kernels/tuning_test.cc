@@ -82,7 +82,7 @@ TEST_CASE("plain types have rates, and INT8 rows need not be whole groups") {
   const KernelTable& kernels = ActiveKernels();
   if (!HasChoice()) return;
   constexpr std::array types = {DType::kF32, DType::kF16, DType::kBF16, DType::kInt8Row};
-  for (const int64_t cols : {288, 512}) {
+  for (const int64_t cols : {100, 288, 512}) {
     const Calibration made = Calibrate(kernels, types, cols, "");
     for (const DType type : types) {
       CAPTURE(Info(type).name, cols);

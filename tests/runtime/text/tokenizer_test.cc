@@ -247,15 +247,22 @@ TEST_CASE("end tokens come from the configuration, else by name") {
   CHECK(end_of(R"({"eos_token": {"content": "<fim_pad>", "special": true}})") == "<fim_pad>");
 }
 
-TEST_CASE("the model's own chat template is reported, from either file") {
+TEST_CASE("a chat template that comes with a model is not read, whatever it is") {
   const std::string reference = testing::ReadText(testing::DataPath("tokenizer.json"));
   test::TempDir directory;
-  std::ofstream(directory / "tokenizer.json") << reference;
-  CHECK_FALSE(Tokenizer::OpenDirectory(directory.path(), 0)->has_chat_template());
-  std::ofstream(directory / "tokenizer_config.json") << R"({"chat_template": "{{ x }}"})";
-  CHECK(Tokenizer::OpenDirectory(directory.path(), 0)->chat_template() == "{{ x }}");
-  std::ofstream(directory / "chat_template.jinja") << "{{ y }}";
-  CHECK(Tokenizer::OpenDirectory(directory.path(), 0)->chat_template() == "{{ y }}");
+  test::WriteFile(directory / "tokenizer.json", reference);
+  test::WriteFile(directory / "chat_template.jinja", "");
+  for (const char* value : {"null", "1", R"("{{ x }}")", R"({"name": []})",
+                            R"([{"name": "default", "template": "{{ x }}"}])"}) {
+    CAPTURE(value);
+    const std::string config = R"({"eos_token": "<fim_pad>", "chat_template": )";
+    test::WriteFile(directory / "tokenizer_config.json", config + value + "}");
+    const auto tokenizer = Tokenizer::OpenDirectory(directory.path(), 0);
+    CHECK(tokenizer->IsEnd(*tokenizer->Find("<fim_pad>")));
+  }
+  std::filesystem::remove(directory / "chat_template.jinja");
+  std::filesystem::create_symlink("gone", directory / "chat_template.jinja");
+  CHECK_NOTHROW(Tokenizer::OpenDirectory(directory.path(), 0));
 }
 
 TEST_CASE("links lead to files in the model's directory or its download cache") {
