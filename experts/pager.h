@@ -42,7 +42,7 @@ struct PagerFile {
 };
 
 // The files of an open store, each with its copy of the same name in every directory of
-// `mirror_dirs` that has one. Throws std::runtime_error when a copy's size differs.
+// `mirror_dirs` that has one. Whether a copy is one is for who opens it to see.
 std::vector<PagerFile> PagerFiles(const WeightStore& store,
                                   const std::vector<std::filesystem::path>& mirror_dirs = {});
 
