@@ -13,9 +13,6 @@ namespace {
 constexpr uint32_t kMinSlots = 2;  // one expert computed on, one arriving
 constexpr uint32_t kSlotsPerStagingSlot = 64;
 constexpr uint64_t kHugePageBytes = 2 * kMiB;
-// Of a layer, all submitted together: of the 4096 that a pager holds, less those of slots that
-// drain.
-constexpr uint64_t kMostReads = 3072;
 
 }  // namespace
 
@@ -33,11 +30,11 @@ CachePlan PlanCache(const WeightStore& store, const Pager& pager, uint64_t budge
   CachePlan plan;
   const auto n_nodes = static_cast<size_t>(partition.n_nodes());
   const uint64_t n_reads = model.n_experts * kExpertParts * n_nodes;
-  if (n_reads > kMostReads) {
+  if (n_reads > kMostLayerReads) {
     throw std::runtime_error("expert cache: " + std::to_string(model.n_experts) +
                              " experts a layer in parts for " + std::to_string(n_nodes) +
                              " NUMA nodes are " + std::to_string(n_reads) +
-                             " reads at once of at most " + std::to_string(kMostReads) +
+                             " reads at once of at most " + std::to_string(kMostLayerReads) +
                              "; use --numa interleave");
   }
   std::vector<std::array<uint64_t, kExpertParts>> largest(n_nodes);

@@ -13,6 +13,10 @@
 
 namespace stoker {
 
+// Reads of a layer that may be asked for together: what a pager holds by default, less a reserve
+// for slots that drain.
+inline constexpr uint32_t kMostLayerReads = 3072;
+
 // One node's part of the slots: a region of memory in which its parts of all slots follow each
 // other, and where in such a part the rows of each matrix begin.
 struct SlotRegion {
@@ -43,7 +47,8 @@ FileExtent NodeExtent(const Partition& partition, int node, const FileExtent& ex
 // budget_bytes: for slots alone; what exceeds all experts of the model is left. `prefetch`: sets
 // slots aside for it, one in 64, at least one and at most top_k, where more than two are to be had.
 // `partition` is that of the team which will compute. Throws std::runtime_error with numbers when
-// the budget holds fewer than two slots.
+// the budget holds fewer than two slots, and when a layer's experts in the parts of all nodes are
+// more than kMostLayerReads.
 CachePlan PlanCache(const WeightStore& store, const Pager& pager, uint64_t budget_bytes,
                     bool prefetch = false, const Partition& partition = Partition(1));
 

@@ -216,6 +216,10 @@ std::vector<std::string> SplitPolicySpecs(std::string_view list) {
   }
 }
 
+bool IsPluginSpec(std::string_view spec) {
+  return spec.substr(0, spec.find('=')).find('/') != std::string_view::npos;
+}
+
 PolicyChoice MakePolicy(std::string_view spec, const PolicyConfig& config) {
   STOKER_CHECK(config.n_layers >= 1 && config.n_layers <= 4096);
   STOKER_CHECK(config.n_experts >= 1 && config.n_experts <= 65536);
@@ -225,9 +229,9 @@ PolicyChoice MakePolicy(std::string_view spec, const PolicyConfig& config) {
                config.layer_cost.size() == static_cast<size_t>(config.n_layers));
 
   // A plug-in's path may itself contain ':' only before its last '/'.
-  const size_t slash = spec.rfind('/', spec.find('='));
-  const bool plugin = slash != std::string_view::npos;
-  const size_t colon = std::min(spec.find(':', plugin ? slash : 0), spec.size());
+  const bool plugin = IsPluginSpec(spec);
+  const size_t last_slash = plugin ? spec.rfind('/', spec.find('=')) : 0;
+  const size_t colon = std::min(spec.find(':', last_slash), spec.size());
   const std::string_view name = spec.substr(0, colon);
   const PolicyParams params(name, spec.substr(std::min(colon + 1, spec.size())));
   PolicyChoice choice;

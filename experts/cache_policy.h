@@ -125,6 +125,9 @@ struct PolicyChoice {
 // out of range, or a plug-in that does not load; STOKER_CHECKs `config` itself.
 PolicyChoice MakePolicy(std::string_view spec, const PolicyConfig& config);
 
+// Whether a spec names a plug-in: '/' before its first parameter's value.
+bool IsPluginSpec(std::string_view spec);
+
 // The specs of a list "lru,2q:in=0.25,out=0.5,./mine.so:k=v": a piece that has '=' and neither ':'
 // nor '/' before it continues the spec in front. Empty pieces stay, for the caller to refuse.
 std::vector<std::string> SplitPolicySpecs(std::string_view list);

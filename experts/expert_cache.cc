@@ -13,8 +13,6 @@
 namespace stoker {
 namespace {
 
-// What a pager holds by default, less a reserve for slots that drain.
-constexpr uint32_t kMaxPendingBlocks = 3072;
 constexpr uint64_t kTouchPageBytes = 4 * kKiB;
 
 EntryId EntryOf(const PolicyConfig& config, ExpertId id) {
@@ -57,7 +55,7 @@ ExpertCache::ExpertCache(const WeightStore& store, std::unique_ptr<Pager> pager,
   last_early_.reserve(per_layer);
   accesses_.reserve(per_layer);
   const auto most_blocks = static_cast<uint32_t>(
-      std::clamp<size_t>(kMaxPendingBlocks / (per_layer * kExpertParts), 1, kMaxBlocks));
+      std::clamp<size_t>(kMostLayerReads / (per_layer * kExpertParts), 1, kMaxBlocks));
   STOKER_CHECK(regions_.size() == static_cast<size_t>(partition_.n_nodes()));
   reads_.reserve(per_layer * kExpertParts * (most_blocks + regions_.size()));
   block_bytes_ =

@@ -55,25 +55,18 @@ bool SetPolicy(void* address, size_t bytes, int policy, std::span<const int> os_
   // The kernel looks at maxnode - 1 bits.
   if (::syscall(SYS_mbind, address, bytes, policy, mask.data(), kMaxNodes + 1, 0) == 0) return true;
   const int error = errno;
-  if (error == EPERM || error == ENOSYS) {
-    // Containers filter the call, kernels without NUMA lack it: first touch places the pages then.
+  // Containers filter the call, kernels without NUMA lack it, and every range is a mapping, of
+  // which there may be too many: first touch places the pages then.
+  const bool refused = error == EPERM || error == ENOSYS;
+  if (refused || error == ENOMEM) {
     static std::atomic<bool> warned{false};
     if (!warned.exchange(true)) {
       spdlog::warn(
           "memory cannot be bound to NUMA nodes (mbind: {}); pages go where they are first "
-          "touched. In a container: --cap-add SYS_NICE",
-          std::strerror(error));
-    }
-    return false;
-  }
-  if (error == ENOMEM) {
-    static std::atomic<bool> warned{false};
-    if (!warned.exchange(true)) {
-      spdlog::warn(
-          "{} cannot be bound to NUMA nodes part by part (mbind: {}): more mappings than "
-          "vm.max_map_count allows; pages go where they are first touched. To mend it: "
-          "sudo sysctl vm.max_map_count=1048576",
-          what, std::strerror(error));
+          "touched. {}",
+          std::strerror(error),
+          refused ? "In a container: --cap-add SYS_NICE"
+                  : "To mend it: sudo sysctl vm.max_map_count=1048576");
     }
     return false;
   }

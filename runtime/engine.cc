@@ -75,9 +75,11 @@ void RefuseUnsupported(const WeightStore& store, const KernelTable* kernels) {
                                std::string(Info(tensor.type).name) +
                                "; use a file with Q2_K .. Q8_0, IQ4 or BF16 weights");
     }
-    if (kernels == nullptr || kernels->For(tensor.type).dot_panels == nullptr) continue;
+    if (kernels == nullptr) continue;
+    const TypeKernels& own = kernels->For(tensor.type);
+    if (own.dot_panels == nullptr || own.dot_plain != nullptr) continue;  // may stay rows
     const auto row_bytes = static_cast<int64_t>(store.View(tensor).row_bytes());
-    if (kernels->For(tensor.type).dot_plain == nullptr && row_bytes > kMostPanelRowBytes) {
+    if (row_bytes > kMostPanelRowBytes) {
       throw std::runtime_error(store.files()[tensor.extent.file].path.string() + ": " +
                                tensor.file_name + ": rows of " + std::to_string(row_bytes) +
                                " bytes, and kernels for integer activations take at most " +

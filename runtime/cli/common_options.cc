@@ -70,8 +70,7 @@ void PrintUnused(const Engine& engine) {
 }  // namespace
 
 void CheckPolicy(const std::string& spec) {
-  // Told from a plug-in as MakePolicy does.
-  if (spec.substr(0, spec.find('=')).find('/') != spec.npos) return;
+  if (IsPluginSpec(spec)) return;
   const bool reads_file = spec.substr(0, spec.find(':')) == "static";
   PolicyConfig any;
   any.n_layers = 2;

@@ -115,6 +115,18 @@ int64_t RoutesPerToken(const ModelConfig& config) {
   return std::min(config.n_experts_per_token + kRunnerUps, config.n_experts);
 }
 
+// The one with the largest logit of those that are not `taken`; of equals the first, and NaN is
+// never larger. -1 when all are.
+template <typename Taken>
+int32_t BestExpert(std::span<const float> logits, Taken&& taken) {
+  int32_t best = -1;
+  for (int32_t e = 0; e < static_cast<int32_t>(logits.size()); ++e) {
+    if (best >= 0 && !(logits[e] > logits[best])) continue;
+    if (!taken(e)) best = e;
+  }
+  return best;
+}
+
 // The best of one token, descending, with their share of the softmax over all experts.
 void AppendRoutes(std::span<const float> logits, int64_t count, std::vector<RouterChoice>& out) {
   const float max = *std::max_element(logits.begin(), logits.end());
@@ -122,13 +134,10 @@ void AppendRoutes(std::span<const float> logits, int64_t count, std::vector<Rout
   for (const float logit : logits) total += std::exp(logit - max);
   const size_t first = out.size();
   for (int64_t rank = 0; rank < count; ++rank) {
-    int32_t best = -1;
-    for (int32_t e = 0; e < static_cast<int32_t>(logits.size()); ++e) {
-      if (best >= 0 && !(logits[e] > logits[best])) continue;  // as PickExperts, NaN included
-      const bool taken = std::any_of(out.begin() + first, out.end(),
-                                     [e](const RouterChoice& c) { return c.expert == e; });
-      if (!taken) best = e;
-    }
+    const int32_t best = BestExpert(logits, [&](int32_t e) {
+      return std::any_of(out.begin() + first, out.end(),
+                         [e](const RouterChoice& c) { return c.expert == e; });
+    });
     out.push_back({static_cast<uint16_t>(best), std::exp(logits[best] - max) / total});
   }
 }
@@ -274,14 +283,11 @@ void RunTokenPair(LayerContext& context, ExpertSource& source, const ExpertGroup
 }  // namespace
 
 void PickExperts(std::span<const float> logits, std::span<int32_t> ids, std::span<float> weights) {
-  const int32_t n = static_cast<int32_t>(logits.size());
   float total = 0.0f;
   for (size_t rank = 0; rank < ids.size(); ++rank) {
-    int32_t best = -1;
-    for (int32_t e = 0; e < n; ++e) {
-      const bool taken = std::find(ids.begin(), ids.begin() + rank, e) != ids.begin() + rank;
-      if (!taken && (best < 0 || logits[e] > logits[best])) best = e;
-    }
+    const int32_t best = BestExpert(logits, [&](int32_t e) {
+      return std::find(ids.begin(), ids.begin() + rank, e) != ids.begin() + rank;
+    });
     STOKER_CHECK(best >= 0);
     ids[rank] = best;
     weights[rank] = std::exp(logits[best] - logits[ids[0]]);

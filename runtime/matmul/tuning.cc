@@ -78,17 +78,15 @@ std::string OneDnnOf(const CpuFeatures& cpu) {
 
 KeptValues ValuesOf(const KernelTable& kernels, int64_t cols,
                     const std::filesystem::path& directory) {
-  const std::string level(IsaLevelName(kernels.level));
-  const std::string row = std::to_string(cols);
   const CpuFeatures cpu = CpuFeatures::Detect();
-  // A file for each of what figures depend on: several machines may share a home.
-  std::string name = cpu.model_name + "-" + level + "-" + OneDnnOf(cpu) + "-" + row;
+  const std::string what = cpu.model_name + "; " + std::string(IsaLevelName(kernels.level)) + "; " +
+                           OneDnnOf(cpu) + "; rows of " + std::to_string(cols);
+  std::string name = what;  // a file for each: several machines may share a home
   std::replace_if(
       name.begin(), name.end(),
       [](unsigned char c) { return c != '.' && std::isalnum(c) == 0; }, '-');
   return {directory.empty() ? directory : directory / ("kernels-" + name + ".txt"),
-          "stoker kernels " + std::to_string(kFormat) + "; " + cpu.model_name + "; " + level +
-              "; " + OneDnnOf(cpu) + "; rows of " + row};
+          "stoker kernels " + std::to_string(kFormat) + "; " + what};
 }
 
 // A matrix of one type, for all its kernels.
